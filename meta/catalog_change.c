@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes to the catalogue: create, remove, rename, attributes, size. Each is one
+ * mw_call, see catalog.c for the rules.
+ *
+ * Create writes, for each disk, a layer and a disk record and draws three
+ * identities from the pool's counter. Remove deletes the disk's record and marks
+ * its layer dead in the same transaction; the background frees the space. A
+ * shrink sets the size and the trim-above mark in one transaction; the background
+ * frees what is above.
+ *
+ * Failure modes: as in pool.h; on failure neither LMDB nor memory has changed.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "base/uuid.h"
+#include "meta/internal.h"
+
+/* ---- create ------------------------------------------------------------------------------- */
+
+struct create_args {
+	struct meta_pool *pool;
+	const struct meta_disk_spec *specs;
+	size_t count;
+	struct meta_disk **disks; /* count structs, made before the transaction */
+};
+
+static int check_spec(const struct meta_disk_spec *spec, struct base_error *err)
+{
+	char text[BASE_SIZE_TEXT_BYTES];
+	int rc = meta_name_check(spec->name, err);
+
+	if (rc < 0)
+		return rc;
+	if (spec->size_bytes > DISK_BYTES_MAX)
+		return base_error_set(err, -EFBIG, "%s: the largest disk is %s", spec->name, base_size_to_text(DISK_BYTES_MAX, text));
+	if (spec->logical_block_bytes != 0 && spec->logical_block_bytes != 512 && spec->logical_block_bytes != 4096)
+		return base_error_set(err, -EINVAL, "%s: a logical block is 512 or 4096 bytes", spec->name);
+	if (spec->kind != META_DISK_THIN)
+		return base_error_set(err, -ENOTSUP, "%s: only thin disks can be made by this version", spec->name);
+	return 0;
+}
+
+static void fill_record(const struct meta_disk_spec *spec, struct meta_disk_record *rec)
+{
+	*rec = (struct meta_disk_record){
+		.uuid = base_uuid_new(),
+		.size_bytes = spec->size_bytes,
+		.logical_block_bytes = spec->logical_block_bytes ? spec->logical_block_bytes : 512,
+		.kind = spec->kind,
+		.created_s = base_clock_wall_s(),
+		.modified_s = base_clock_wall_s(),
+		.trim_above_bytes = UINT64_MAX,
+		.mode = spec->mode ? spec->mode : 0600,
+		.uid = spec->uid,
+		.gid = spec->gid,
+	};
+	memcpy(rec->name, spec->name, sizeof(rec->name));
+	memcpy(rec->labels, spec->labels, sizeof(rec->labels));
+}
+
+static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk **ret, const struct meta_disk_spec *spec)
+{
+	struct create_args *args = call->arg;
+	struct meta_disk_record rec;
+	uint64_t number = call->record->next_id++, layer_id = call->record->next_id++;
+	struct meta_layer_record layer = { .store_id = call->record->next_id++, .owner_disk = number };
+
+	struct meta_disk *taken = meta_disk_get_by_name(args->pool, spec->name);
+	if (taken) {
+		meta_disk_put(taken);
+		return base_error_set(call->err, -EEXIST, "there is a disk named %s already", spec->name);
+	}
+	fill_record(spec, &rec);
+	rec.head_layer = layer_id;
+	struct meta_store *store = store_new(args->pool, layer_id, &layer);
+	if (!store)
+		return base_error_set_errno(call->err, -ENOMEM, "%s", spec->name);
+	store->index_loaded = true; /* there is none */
+	*ret = catalog_disk_new(args->pool, number, &rec, store);
+	int rc = *ret ? catalog_put_layer(txn, layer_id, &layer) : -ENOMEM;
+	if (rc == 0)
+		rc = catalog_put_disk(txn, number, &rec);
+	if (!*ret)
+		store_free(store);
+	return rc < 0 ? base_error_set_errno(call->err, rc, "%s", spec->name) : 0;
+}
+
+static int by_spec_name(const void *pa, const void *pb)
+{
+	const struct meta_disk_spec *const *a = pa, *const *b = pb;
+
+	return strcmp((*a)->name, (*b)->name);
+}
+
+static int check_twins(const struct meta_disk_spec *specs, size_t count, struct base_error *err)
+{
+	const struct meta_disk_spec **sorted = calloc(count, sizeof(*sorted));
+	int rc = 0;
+
+	if (!sorted)
+		return base_error_set_errno(err, -ENOMEM, "create");
+	for (size_t i = 0; i < count; i++)
+		sorted[i] = &specs[i];
+	qsort(sorted, count, sizeof(*sorted), by_spec_name);
+	for (size_t i = 1; i < count && rc == 0; i++)
+		if (strcmp(sorted[i]->name, sorted[i - 1]->name) == 0)
+			rc = base_error_set(err, -EEXIST, "%s is asked for twice", sorted[i]->name);
+	free(sorted);
+	return rc;
+}
+
+static int create_fn(struct mw_call *call, struct db_txn *txn)
+{
+	struct create_args *args = call->arg;
+	int rc = 0;
+
+	for (size_t i = 0; i < args->count && rc == 0; i++)
+		rc = create_one(call, txn, &args->disks[i], &args->specs[i]);
+	return rc;
+}
+
+static void create_applied(struct mw_call *call)
+{
+	struct create_args *args = call->arg;
+
+	for (size_t i = 0; i < args->count; i++)
+		catalog_insert(args->disks[i]);
+}
+
+int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count, uint64_t *ret_numbers,
+		     struct base_error *err)
+{
+	struct create_args args = { .pool = pool, .specs = specs, .count = count };
+	struct mw_call call = { .fn = create_fn, .applied = create_applied, .arg = &args, .err = err };
+	int rc = 0;
+
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = check_spec(&specs[i], err);
+	if (rc == 0)
+		rc = check_twins(specs, count, err);
+	if (rc < 0)
+		return rc;
+	args.disks = calloc(count, sizeof(*args.disks));
+	if (!args.disks)
+		return base_error_set_errno(err, -ENOMEM, "create");
+	rc = mw_call_wait(pool, &call);
+	for (size_t i = 0; i < count; i++) {
+		if (rc == 0 && ret_numbers)
+			ret_numbers[i] = args.disks[i]->number;
+		else if (rc < 0 && args.disks[i])
+			catalog_disk_unmake(args.disks[i]);
+	}
+	free(args.disks);
+	return rc;
+}
+
+/* ---- remove ------------------------------------------------------------------------------- */
+
+static int remove_fn(struct mw_call *call, struct db_txn *txn)
+{
+	struct meta_disk *disk = call->arg;
+	struct meta_layer_record layer = disk->store->layer;
+	struct db_key key = db_key_u64(disk->number);
+
+	pthread_mutex_lock(&call->pool->catalog_lock);
+	int rc = disk->removed ? -ENOENT : disk->opens > 0 ? -EBUSY : 0;
+	if (rc == 0)
+		disk->removed = true;
+	pthread_mutex_unlock(&call->pool->catalog_lock);
+	if (rc == -ENOENT)
+		return base_error_set(call->err, rc, "disk %s is gone already", disk->record.name);
+	if (rc == -EBUSY)
+		return base_error_set(call->err, rc, "disk %s is open (%u times, as a file of the mount or by a device on it): close it first",
+				      disk->record.name, disk->opens);
+	layer.state = META_LAYER_DEAD;
+	layer.owner_disk = 0;
+	rc = catalog_put_layer(txn, disk->store->layer_id, &layer);
+	if (rc == 0)
+		rc = db_del(txn, DB_DISK, &key);
+	if (rc != 0) {
+		pthread_mutex_lock(&call->pool->catalog_lock);
+		disk->removed = false;
+		pthread_mutex_unlock(&call->pool->catalog_lock);
+		return base_error_set_errno(call->err, rc == DB_NOT_FOUND ? -EBADMSG : rc, "%s", disk->record.name);
+	}
+	return 0;
+}
+
+/* A size that was not committed yet is nobody's any more. */
+static void forget_size(struct meta_disk *disk)
+{
+	struct meta_disk **at = &disk->pool->dirty_sizes;
+
+	pthread_mutex_lock(&disk->pool->dirty_lock);
+	while (disk->size_dirty && *at != disk)
+		at = &(*at)->size_dirty_next;
+	if (disk->size_dirty)
+		*at = disk->size_dirty_next;
+	disk->size_dirty = false;
+	pthread_mutex_unlock(&disk->pool->dirty_lock);
+}
+
+static void remove_applied(struct mw_call *call)
+{
+	struct meta_disk *disk = call->arg;
+
+	disk->store->layer.state = META_LAYER_DEAD;
+	disk->store->layer.owner_disk = 0;
+	forget_size(disk);
+	catalog_unlink(disk);
+	if (bg_add_clear(call->pool, disk->store, NULL, 0) < 0)
+		log_warning("no memory to free the space of disk %s now: it comes back at the next open", disk->record.name);
+}
+
+int meta_disk_remove(struct meta_disk *disk, struct base_error *err)
+{
+	struct mw_call call = { .fn = remove_fn, .applied = remove_applied, .arg = disk, .err = err };
+
+	/* The clear job walks the leaves, so it needs the index. */
+	int rc = store_load_index(disk->store, err);
+	if (rc == 0)
+		rc = mw_call_wait(disk->pool, &call);
+	if (rc < 0 && disk->removed && call.result != -ENOENT) { /* the transaction failed after fn */
+		pthread_mutex_lock(&disk->pool->catalog_lock);
+		disk->removed = catalog_is_linked(disk) ? false : true;
+		pthread_mutex_unlock(&disk->pool->catalog_lock);
+	}
+	if (rc == 0)
+		disk_window_return(disk);
+	return rc;
+}
+
+/* ---- rename, attributes ------------------------------------------------------------------- */
+
+struct change_args {
+	struct meta_disk *disk;
+	struct meta_disk_record rec;
+};
+
+static int put_changed(struct mw_call *call, struct db_txn *txn)
+{
+	struct change_args *args = call->arg;
+
+	if (args->disk->removed)
+		return base_error_set(call->err, -ENOENT, "disk %s is gone", args->disk->record.name);
+	int rc = catalog_put_disk(txn, args->disk->number, &args->rec);
+	return rc < 0 ? base_error_set_errno(call->err, rc, "%s", args->disk->record.name) : 0;
+}
+
+struct rename_args {
+	struct change_args change; /* first: put_changed sees this */
+	const char *new_name;
+};
+
+static int rename_fn(struct mw_call *call, struct db_txn *txn)
+{
+	struct rename_args *args = call->arg;
+	struct meta_disk *taken = meta_disk_get_by_name(call->pool, args->new_name);
+
+	if (taken) {
+		meta_disk_put(taken);
+		return base_error_set(call->err, -EEXIST, "there is a disk named %s already", args->new_name);
+	}
+	args->change.rec = args->change.disk->record;
+	strcpy(args->change.rec.name, args->new_name); /* its length was checked */
+	return put_changed(call, txn);
+}
+
+static void rename_applied(struct mw_call *call)
+{
+	struct rename_args *args = call->arg;
+
+	catalog_rename(args->change.disk, args->new_name);
+}
+
+int meta_disk_rename(struct meta_disk *disk, const char *new_name, struct base_error *err)
+{
+	struct rename_args args = { .change.disk = disk, .new_name = new_name };
+	struct mw_call call = { .fn = rename_fn, .applied = rename_applied, .arg = &args, .err = err };
+	int rc = meta_name_check(new_name, err);
+
+	return rc < 0 ? rc : mw_call_wait(disk->pool, &call);
+}
+
+struct attr_args {
+	struct change_args change; /* first */
+	unsigned which;
+	const struct meta_disk_attr *attr;
+};
+
+static int attr_fn(struct mw_call *call, struct db_txn *txn)
+{
+	struct attr_args *args = call->arg;
+	struct meta_disk_record *rec = &args->change.rec;
+
+	*rec = args->change.disk->record;
+	if (args->which & META_ATTR_MODE)
+		rec->mode = args->attr->mode & 07777;
+	if ((args->which & META_ATTR_OWNER) && args->attr->uid != UINT32_MAX)
+		rec->uid = args->attr->uid;
+	if ((args->which & META_ATTR_OWNER) && args->attr->gid != UINT32_MAX)
+		rec->gid = args->attr->gid;
+	if (args->which & META_ATTR_MODIFIED)
+		rec->modified_s = args->attr->modified_s;
+	if (args->which & META_ATTR_LABELS)
+		memcpy(rec->labels, args->attr->labels, sizeof(rec->labels));
+	return put_changed(call, txn);
+}
+
+static void attr_applied(struct mw_call *call)
+{
+	struct attr_args *args = call->arg;
+
+	args->change.disk->record = args->change.rec;
+}
+
+int meta_disk_set_attr(struct meta_disk *disk, unsigned which, const struct meta_disk_attr *attr, struct base_error *err)
+{
+	struct attr_args args = { .change.disk = disk, .which = which, .attr = attr };
+	struct mw_call call = { .fn = attr_fn, .applied = attr_applied, .arg = &args, .err = err };
+
+	return mw_call_wait(disk->pool, &call);
+}
+
+/* ---- size --------------------------------------------------------------------------------- */
+
+struct resize_call {
+	struct mw_call call;
+	struct change_args change;
+	struct meta_resize *resize;
+};
+
+static int resize_fn(struct mw_call *call, struct db_txn *txn)
+{
+	struct resize_call *rc_call = container_of(call, struct resize_call, call);
+	struct meta_resize *resize = rc_call->resize;
+	struct meta_disk_record *rec = &rc_call->change.rec;
+	uint64_t old_bytes = atomic_load(&resize->disk->size_bytes);
+
+	if (resize->sync_first) {
+		int rc = pool_sync_pvs(call->pool);
+		if (rc < 0) {
+			restart_mark_failed(call->pool->log);
+			pool_fail(call->pool, rc, "a pv could not be synced");
+			return -EIO;
+		}
+	}
+	*rec = resize->disk->record;
+	rec->size_bytes = resize->size_bytes;
+	rec->modified_s = base_clock_wall_s();
+	rec->resize_count++;
+	if (resize->size_bytes < old_bytes)
+		rec->trim_above_bytes = MIN(rec->trim_above_bytes, round_up_to(resize->size_bytes, BLOCK_BYTES));
+	call->arg = &rc_call->change;
+	return put_changed(call, txn);
+}
+
+static void resize_applied(struct mw_call *call)
+{
+	struct resize_call *rc_call = container_of(call, struct resize_call, call);
+	struct meta_disk *disk = rc_call->resize->disk;
+	bool shrinks = rc_call->resize->size_bytes < atomic_load(&disk->size_bytes);
+
+	disk->record = rc_call->change.rec;
+	atomic_store(&disk->size_bytes, rc_call->resize->size_bytes);
+	forget_size(disk);
+	if (!shrinks)
+		return;
+	pthread_mutex_lock(&call->pool->jobs_lock);
+	atomic_store(&disk->trimming, true);
+	pthread_mutex_unlock(&call->pool->jobs_lock);
+	if (bg_add_clear(call->pool, disk->store, disk, disk->record.trim_above_bytes) < 0)
+		log_warning("no memory to free the space above the end of disk %s now: it comes back at the next open", disk->record.name);
+}
+
+static void resize_finished(struct mw_call *call)
+{
+	struct resize_call *rc_call = container_of(call, struct resize_call, call);
+
+	wait_post(&rc_call->resize->wait, call->result);
+	free(rc_call);
+}
+
+void meta_resize_submit(struct meta_resize *resize)
+{
+	struct resize_call *rc_call = calloc(1, sizeof(*rc_call));
+
+	if (!rc_call) {
+		wait_post(&resize->wait, -ENOMEM);
+		return;
+	}
+	rc_call->resize = resize;
+	rc_call->change.disk = resize->disk;
+	rc_call->call = (struct mw_call){ .fn = resize_fn, .applied = resize_applied, .finished = resize_finished };
+	mw_call_post(resize->disk->pool, &rc_call->call);
+}

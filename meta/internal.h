@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a pool, shared by the files of meta/ only.
+ *
+ * Threads (docs/threads.md):
+ *   Q    queue threads: find leaves, change entries, allocate
+ *   LK   look-up threads: read leaves from LMDB
+ *   MW   the metadata thread: flushes, commits, the catalogue; the only LMDB writer
+ *   BG   the background thread: the way of a freed chunk after its commit, trims, freeing of dead layers, eviction
+ *   CTL  everybody who may block
+ *
+ * Lock order, outermost first:
+ *   pool.catalog_lock > store.lock > leaf.lock > pool.dirty_lock > space.lock > pool.jobs_lock
+ * A thread that holds one of them takes no I/O, no LMDB call and no wait of any kind, but for MW's own
+ * use of store.lock while it publishes presence bits.
+ */
+#ifndef META_INTERNAL_H
+#define META_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/mailbox.h"
+#include "base/park.h"
+#include "meta/db.h"
+#include "meta/epoch.h"
+#include "meta/io.h"
+#include "meta/leaf.h"
+#include "meta/pool.h"
+#include "meta/pv.h"
+#include "meta/records.h"
+#include "meta/restart.h"
+#include "meta/space.h"
+
+/* Commits start early at this many dirty leaves; allocating writes wait at twice as many. */
+#define COMMIT_LEAVES 10000
+/* Map changes that nobody flushes are committed within this time. */
+#define COMMIT_INTERVAL_NS UINT64_C(1000000000)
+
+/* ---- leaves and stores -------------------------------------------------------------------- */
+
+struct meta_leaf {
+	_Atomic meta_entry entries[LEAF_CHUNKS]; /* loads: any thread in an epoch; stores: under lock */
+	struct meta_store *store;                /* const */
+	uint64_t number;                         /* const */
+	pthread_mutex_t lock;
+	/* lock: */
+	bool dirty;      /* differs from what the last copy took; on the pool's dirty list */
+	bool committing; /* its copy is on the way to LMDB */
+	bool evicted;    /* no longer in the store; waits for the epoch */
+	uint32_t pins;   /* writers between planning and completion */
+	/* dirty_lock: */
+	struct meta_leaf *dirty_next;
+	/* cache_lock of the pool: the clock of clean leaves */
+	struct meta_leaf *cache_prev, *cache_next;
+	_Atomic bool referenced; /* since the clock's hand passed */
+};
+
+#define ROW_LEAVES 128
+#define GROUP_ROWS (GROUP_LEAVES / ROW_LEAVES)
+
+struct leaf_row {
+	_Atomic(struct meta_leaf *) leaf[ROW_LEAVES];
+};
+
+/* 64 GiB of disk: the index record in memory and the leaves that are in memory. */
+struct leaf_group {
+	_Atomic uint64_t present[GROUP_LEAVES / 64]; /* durable presence; MW sets, Q reads */
+	_Atomic(struct leaf_row *) rows[GROUP_ROWS];
+};
+
+/* Grows by replacement; the old one stays until the store goes, for readers that are still in it. */
+struct group_dir {
+	struct group_dir *older;
+	uint64_t count;
+	_Atomic(struct leaf_group *) groups[];
+};
+
+struct leaf_load {
+	struct leaf_load *next; /* in the store, and then in the look-up queue by queue_next */
+	struct leaf_load *queue_next;
+	struct meta_store *store;
+	uint64_t number;
+	struct meta_wait *waiters;
+};
+
+struct meta_store {
+	struct meta_pool *pool;
+	uint64_t id, layer_id;      /* const */
+	pthread_mutex_t lock;       /* insertion and removal of leaves, groups; loads */
+	_Atomic(struct group_dir *) dir;
+	struct leaf_load *loads;    /* lock: look-ups under way, one a leaf */
+	struct meta_layer_record layer; /* MW: as committed */
+	struct meta_layer_record layer_next; /* MW: within a commit */
+	bool index_loaded;          /* lock */
+	unsigned refs;              /* catalog_lock: its disk, a job */
+	_Atomic uint64_t chunks_owned, blocks_valid; /* live */
+	struct meta_store *next;    /* catalog_lock: all stores in memory */
+};
+
+/* ---- disks -------------------------------------------------------------------------------- */
+
+struct meta_disk {
+	struct meta_pool *pool;          /* const */
+	uint64_t number;                 /* const */
+	struct meta_store *store;        /* const: the head's */
+	struct meta_disk_record record;  /* catalog_lock; written by MW */
+	_Atomic uint64_t size_bytes;
+	_Atomic uint64_t changed_in;     /* number of the commit that has, or will have, its latest map change */
+	_Atomic uint64_t window;         /* reserved chunks: first << 32 | count */
+	_Atomic uint32_t window_goal;    /* chunks to reserve next time */
+	_Atomic bool trimming;
+	pthread_mutex_t size_lock;       /* with the restart record of a growth */
+	bool size_dirty;                 /* dirty_lock */
+	struct meta_disk *size_dirty_next;
+	/* catalog_lock: */
+	unsigned refs, opens;
+	bool removed;                    /* or about to be: not to be opened */
+	struct base_msg free_msg;        /* to BG, when the last reference of a removed disk goes */
+	struct meta_disk *name_next, *number_next; /* hash chains */
+	struct meta_wait *trim_waiters;  /* jobs_lock */
+};
+
+/* ---- calls to MW ---------------------------------------------------------------------------- */
+
+/* Runs fn on MW inside a write transaction that is committed when it returns 0, and waits. fn must leave memory alone;
+ * `applied` (may be NULL) changes it, still on MW, once the transaction is durable. */
+struct mw_call {
+	struct base_msg msg;
+	struct meta_pool *pool;
+	int (*fn)(struct mw_call *call, struct db_txn *txn);
+	void (*applied)(struct mw_call *call); /* under catalog_lock */
+	struct meta_pool_record *record; /* for fn: the pool record that the transaction will write (next_id, pv_count ...) */
+	void *arg;
+	struct base_error *err;
+	int result;
+	struct base_park done; /* mw_call_wait's */
+	void (*finished)(struct mw_call *call); /* asynchronous callers; NULL: wake `done` */
+};
+
+/* ---- what runs in the background ---------------------------------------------------------- */
+
+/* Entries of `store` at or above from_byte are freed, in leaf order; a commit; then the mark or the layer goes in a transaction. */
+struct clear_job {
+	struct clear_job *next;
+	struct meta_store *store; /* a reference */
+	struct meta_disk *disk;   /* a trim, with a reference; NULL: a dead layer */
+	uint64_t from_byte;
+	uint64_t cursor;          /* next leaf */
+	enum { CLEAR_RUNNING, CLEAR_WAITING, CLEAR_DONE } state;
+	int result;
+	struct meta_wait commit;  /* CLEAR_WAITING, first for the commit ... */
+	struct mw_call call;      /* ... then for the last transaction */
+	struct base_msg done;     /* back on BG */
+};
+
+/* ---- commit ------------------------------------------------------------------------------- */
+
+struct leaf_copy {
+	struct meta_leaf *leaf;
+	struct meta_store *store;
+	uint64_t number;
+	bool present_before, present_after;
+	meta_entry entries[LEAF_CHUNKS];
+};
+
+struct size_copy {
+	struct meta_disk *disk;
+	uint64_t size_bytes;
+};
+
+struct chunk_vec {
+	uint32_t *chunks;
+	size_t count, room;
+};
+
+struct commit_work { /* MW; kept between commits so that a steady load allocates nothing */
+	struct leaf_copy *leaves;
+	size_t leaf_count, leaf_room;
+	struct size_copy *sizes;
+	size_t size_count, size_room;
+	struct chunk_vec freed, taken;      /* derived from old and new leaves */
+	size_t cleared, set;            /* how far freed and taken were applied to space.owned, should the transaction fail */
+	uint32_t *groups;               /* space records that are touched */
+	size_t group_room;
+};
+
+/* ---- the pool ----------------------------------------------------------------------------- */
+
+struct pool_pv {
+	uint64_t number;
+	struct meta_pv_record record; /* catalog_lock */
+	struct meta_pv_handle handle;
+	_Atomic bool unsynced;        /* written since the last sync began */
+	_Atomic bool no_discard;
+	bool full_logged;
+};
+
+#define POOL_PVS_MAX 64
+
+struct pool_range { /* of chunk numbers; sorted; grows only under every reader's nose: see meta_io_locate */
+	uint32_t first_chunk, chunks;
+	uint64_t first_byte;
+	uint32_t pv;
+};
+struct range_table {
+	struct range_table *older;
+	unsigned count;
+	struct pool_range ranges[];
+};
+
+#define DISK_HASH 4096
+
+struct meta_pool {
+	char dir[4096];              /* const */
+	const struct meta_pv_ops *pv_ops;
+	void *pv_ctx;
+	bool read_only, no_threads;  /* const */
+	struct db_env *env;
+	struct restart_log *log;     /* NULL when read-only */
+	struct meta_epochs epochs;
+	struct space space;
+	_Atomic(struct range_table *) ranges; /* replaced, never changed; old ones stay until close */
+	struct pool_pv pvs[POOL_PVS_MAX];
+	_Atomic unsigned pv_count;
+
+	pthread_mutex_t catalog_lock;
+	struct meta_pool_record record; /* catalog_lock; MW writes */
+	struct meta_disk *by_name[DISK_HASH], *by_number[DISK_HASH];
+	uint64_t disk_count;
+	struct meta_disk **sorted;   /* by name; rebuilt when sorted_valid is false */
+	size_t sorted_count;
+	bool sorted_valid;
+	struct meta_store *stores;
+	pthread_cond_t closed_cond;  /* a disk's opens went to 0 */
+
+	/* Failure: sticky. */
+	_Atomic int failed_code;     /* negative errno, 0 = none */
+	char failed_why[160];        /* set once, before failed_code */
+
+	/* MW. */
+	struct base_mailbox mw_box;
+	struct base_park mw_park;
+	pthread_t mw_thread;
+	_Atomic bool mw_stop;
+	struct meta_wait *flushes;                   /* MW: of struct meta_flush; arrived, not begun */
+	struct meta_wait *commit_waiters;            /* MW: wait for the next commit */
+	struct meta_wait *space_waiters;             /* MW: need space */
+	_Atomic bool commit_forced;
+	_Atomic uint64_t commit_open;    /* number that the next copy will have */
+	_Atomic uint64_t commit_durable; /* number of the last durable commit */
+	_Atomic uint64_t dirty_since_ns; /* 0 = nothing dirty */
+	uint64_t retry_at_ns;            /* MW: after ENOSPC from the metadata's file system */
+	uint64_t label_written;          /* MW: commit number that the labels got last */
+	struct commit_work work;
+	_Atomic uint64_t commits, commit_ns_last, commit_ns_max;
+
+	/* Dirty. */
+	pthread_mutex_t dirty_lock;
+	struct meta_leaf *dirty_leaves;
+	struct meta_disk *dirty_sizes;
+	_Atomic uint64_t dirty_count;
+
+	/* Leaf cache. */
+	pthread_mutex_t cache_lock;
+	struct meta_leaf cache_clock; /* sentinel of the ring */
+	_Atomic uint64_t cached;
+	uint64_t cache_limit;
+
+	/* Look-up threads. */
+	pthread_mutex_t lookup_lock;
+	pthread_cond_t lookup_cond;
+	struct leaf_load *lookup_head, **lookup_tail;
+	pthread_t lookup_threads[8];
+	unsigned lookup_count;
+	bool lookup_stop;
+
+	/* BG. */
+	struct base_mailbox bg_box;
+	struct base_park bg_park;
+	pthread_t bg_thread;
+	_Atomic bool bg_stop;
+	pthread_mutex_t jobs_lock;
+	struct clear_job *jobs;
+	uint64_t rediscard_at;        /* BG: chunk number from which free space is still to be discarded again; UINT32_MAX + 1 = none */
+	struct meta_leaf *retired;    /* BG: evicted leaves, by dirty_next */
+	uint64_t retired_epoch;
+	struct db_txn *bg_slot;       /* BG: its read transaction */
+};
+
+/* pool.c */
+void pool_fail(struct meta_pool *pool, int code, const char *why);
+int pool_failed_code(struct meta_pool *pool);
+int pool_sync_pvs(struct meta_pool *pool); /* MW: those that were written since their last sync began */
+int pool_write_labels(struct meta_pool *pool, uint64_t commit);
+struct range_table *pool_ranges_build(struct meta_pool *pool);
+void pool_pv_path(struct meta_pool *pool, const struct meta_pv_record *rec, char *buf, size_t bytes);
+void pool_publish_ranges(struct meta_pool *pool, struct range_table *table);
+
+/* map.c */
+struct meta_store *store_new(struct meta_pool *pool, uint64_t layer_id, const struct meta_layer_record *layer);
+void store_free(struct meta_store *store);
+struct leaf_group *store_group(struct meta_store *store, uint64_t group_number); /* NULL when not in memory */
+struct leaf_group *store_group_make(struct meta_store *store, uint64_t group_number); /* store.lock; NULL: no memory */
+bool store_leaf_is_present(struct meta_store *store, uint64_t leaf_number);
+void store_set_present(struct meta_store *store, uint64_t leaf_number, bool present); /* store.lock */
+int store_load_index(struct meta_store *store, struct base_error *err); /* CTL; reads LMDB */
+struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number, const meta_entry *entries); /* store.lock; NULL: no memory */
+void leaf_mark_dirty(struct meta_leaf *leaf); /* leaf.lock */
+void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, meta_entry entry); /* leaf.lock */
+void leaf_account(struct meta_store *store, meta_entry before, meta_entry after);
+void cache_evict_some(struct meta_pool *pool); /* BG */
+void pool_note_dirty(struct meta_pool *pool);
+
+/* lookup.c */
+int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries);
+int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, struct meta_leaf **ret); /* BG, replay: blocks */
+bool lookup_step(struct meta_pool *pool, struct db_txn **slot); /* one look-up; false: none waiting */
+int lookup_start(struct meta_pool *pool, unsigned threads);
+void lookup_stop(struct meta_pool *pool);
+
+/* commit.c */
+int commit_run(struct meta_pool *pool);
+
+/* mw.c */
+uint64_t mw_step(struct meta_pool *pool, uint64_t now_ns); /* returns the next deadline, 0 = none */
+int mw_start(struct meta_pool *pool);
+void mw_stop(struct meta_pool *pool);
+int mw_call_wait(struct meta_pool *pool, struct mw_call *call);
+void mw_call_post(struct meta_pool *pool, struct mw_call *call);
+void wait_post(struct meta_wait *wait, int result);
+void wait_post_all(struct meta_wait **list, int result);
+
+/* background.c */
+uint64_t bg_step(struct meta_pool *pool, uint64_t now_ns);
+int bg_start(struct meta_pool *pool);
+void bg_stop(struct meta_pool *pool);
+/* Under catalog_lock. Takes references of its own. */
+int bg_add_clear(struct meta_pool *pool, struct meta_store *store, struct meta_disk *disk, uint64_t from_byte);
+bool bg_no_batches(struct meta_pool *pool);
+void bg_drain_step(struct meta_pool *pool); /* at close, when BG has stopped */
+bool bg_is_idle(struct meta_pool *pool); /* nothing freed is on its way, no job */
+
+/* catalog.c */
+int catalog_load(struct meta_pool *pool, struct base_error *err);
+int catalog_start_jobs(struct meta_pool *pool, struct base_error *err);
+void catalog_free(struct meta_pool *pool);
+/* For catalog_change.c; those that touch the tables: under catalog_lock. */
+struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, const struct meta_disk_record *rec,
+				   struct meta_store *store);
+void catalog_disk_unmake(struct meta_disk *disk); /* never inserted */
+void catalog_insert(struct meta_disk *disk);
+void catalog_unlink(struct meta_disk *disk);
+bool catalog_is_linked(struct meta_disk *disk);
+void catalog_rename(struct meta_disk *disk, const char *new_name);
+struct meta_store *catalog_store_by_id(struct meta_pool *pool, uint64_t store_id);
+int catalog_put_pool(struct meta_pool *pool, struct db_txn *txn, const struct meta_pool_record *rec);
+int catalog_put_layer(struct db_txn *txn, uint64_t id, const struct meta_layer_record *rec);
+int catalog_put_disk(struct db_txn *txn, uint64_t number, const struct meta_disk_record *rec);
+void catalog_recall_windows(struct meta_pool *pool);
+void disk_window_return(struct meta_disk *disk);
+void disk_free(struct meta_disk *disk); /* BG, or at close */
+void store_put(struct meta_store *store); /* BG, or at close */
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What iocore asks of meta on the data path: leaves, map changes, chunks,
+ * flushes, waits. Everything that could take long is a continuation: the caller
+ * hands over a struct meta_wait and gets a message in its mailbox.
+ *
+ * Context: Q (any queue thread), inside a pinned epoch, unless a function says
+ * otherwise. Nothing here blocks for longer than an uncontended mutex.
+ */
+#ifndef META_IO_H
+#define META_IO_H
+
+#include "base/mailbox.h"
+#include "meta/epoch.h"
+#include "meta/leaf.h"
+#include "meta/pool.h"
+#include "meta/pv.h"
+
+struct meta_store;
+struct meta_leaf;
+
+/* A request that waits. msg.run is called on the thread that consumes box, with result set. */
+struct meta_wait {
+	struct base_msg msg;
+	struct base_mailbox *box;
+	int result;               /* 0 or negative errno */
+	/* meta's while waiting: */
+	struct base_msg to_meta;
+	struct meta_pool *pool;
+	struct meta_wait *next;
+	unsigned chunks; /* of a wait for space: how many are needed at once */
+};
+
+/* ---- the pool ----------------------------------------------------------------------------- */
+
+struct meta_epochs *meta_io_epochs(struct meta_pool *pool);
+/* 0, -EROFS (opened read-only), -EIO (failed). One atomic load. */
+int meta_io_writable(struct meta_pool *pool);
+/* A device write of this pv has completed and is not synced. Before it is answered. */
+void meta_io_note_write(struct meta_pool *pool, unsigned pv);
+/* A pv said ENOSPC (a sparse pool file on a full host), EIO ...: counted and logged, not sticky. */
+void meta_io_note_pv_error(struct meta_pool *pool, unsigned pv, int code);
+
+unsigned meta_io_pv_count(struct meta_pool *pool);
+struct meta_pv_handle *meta_io_pv(struct meta_pool *pool, unsigned pv);
+/* Where a chunk is. Chunks with successive numbers that both exist are neighbours on one pv: the numbering has gaps between pvs.
+ * Return false when the pool has no such chunk (a damaged map). */
+bool meta_io_locate(struct meta_pool *pool, struct pchunk chunk, unsigned *ret_pv, uint64_t *ret_byte);
+
+/* ---- leaves ------------------------------------------------------------------------------- */
+
+/* The store of the disk's head layer. Valid while the disk is open. */
+struct meta_store *meta_io_store(struct meta_disk *disk);
+
+enum { META_HOLE = 1, META_MISS = 2 };
+/*
+ * Finds the leaf in memory: no lock, no allocation.
+ * Return: 0 with *ret, valid until the caller's epoch ends; META_HOLE: nothing of this leaf is mapped; META_MISS: it must be
+ * read first, see meta_map_load.
+ */
+int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
+/* Reads the leaf on a look-up thread and posts wait; many may wait for one. result: 0, -EBADMSG, -EIO, -ENOMEM. */
+void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_wait *wait);
+/*
+ * For a writer: finds the leaf, or makes an empty one where there is a hole, and pins it in memory until meta_leaf_unpin.
+ * Return: 0, META_MISS, -ENOMEM.
+ */
+int meta_map_pin(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
+void meta_leaf_unpin(struct meta_leaf *leaf);
+
+meta_entry meta_leaf_entry(struct meta_leaf *leaf, unsigned index);
+/* The first leaf at or after `from` that is in memory or present on disk; UINT64_MAX when there is none. May report one that turns out empty. */
+uint64_t meta_map_next_leaf(struct meta_store *store, uint64_t from);
+
+/* ---- map changes -------------------------------------------------------------------------- */
+
+/* Reserve one slot for each entry that will change, before any device I/O. False: wait with meta_wait_commit and plan anew. */
+bool meta_change_reserve(struct meta_pool *pool, unsigned slots);
+void meta_change_unreserve(struct meta_pool *pool, unsigned slots);
+
+/*
+ * The blocks `add` are now valid in `chunk`, which the entry has already or gets now (then it had none).
+ * Uses one reserved slot. The leaf is pinned; the caller holds the chunk's stripe.
+ */
+void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, struct pchunk chunk, uint16_t add);
+/*
+ * The blocks `remove` read as zero from now on. drop_chunk: when no valid block is left the chunk is freed.
+ * Uses one reserved slot. The caller holds the chunk's stripe exclusively.
+ */
+void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove, bool drop_chunk);
+/* The disk is now at least size_bytes long (a write past its end). Uses one reserved slot. The caller holds every stripe. */
+void meta_change_grow(struct meta_disk *disk, uint64_t size_bytes);
+
+/* True when so many leaves are dirty that allocating writes should wait for a commit first (back-pressure). */
+bool meta_change_is_throttled(struct meta_pool *pool);
+/* Waits for a commit that is begun after this call. result: 0 or why it failed. Any thread. */
+void meta_wait_commit(struct meta_pool *pool, struct meta_wait *wait);
+
+/* ---- chunks ------------------------------------------------------------------------------- */
+
+/*
+ * Takes up to `want` chunks in a row for the disk, from its reserved window or the pool.
+ * Return: how many (>= 1) with *ret_first; 0: none free right now, see meta_wait_space.
+ */
+unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *ret_first);
+/* A chunk that was allocated and into which no device write was ever submitted. */
+void meta_chunk_unalloc(struct meta_pool *pool, struct pchunk chunk);
+/* A chunk that was allocated, may have been written, and did not enter a map (its write failed). It goes the long way of a freed chunk. */
+void meta_chunk_abandon(struct meta_pool *pool, struct pchunk chunk);
+/*
+ * Calls reservations back, commits, waits until what was freed is safe to hand out. result: 0: `chunks` are free, plan anew;
+ * -ENOSPC: they are not, and nothing is left that could come free. The caller holds nothing.
+ */
+void meta_wait_space(struct meta_pool *pool, struct meta_wait *wait, unsigned chunks);
+
+/* ---- flush, size -------------------------------------------------------------------------- */
+
+/* Everything of the disk that completed before this call is made durable. result: 0 or -EIO. Any thread. */
+struct meta_flush {
+	struct meta_wait wait;
+	struct meta_disk *disk;
+};
+void meta_flush_submit(struct meta_flush *flush);
+
+/* Waits until no trim of the disk is under way: needed before it may grow. Posts at once when there is none. */
+void meta_wait_trimmed(struct meta_disk *disk, struct meta_wait *wait);
+bool meta_is_trimming(struct meta_disk *disk);
+
+/*
+ * Sets the size, durably; below the present one it also sets the trim-above mark and the freeing starts in the background.
+ * The caller holds every stripe. sync_first: data written just now (a zeroed tail) must be durable before.
+ */
+struct meta_resize {
+	struct meta_wait wait;
+	struct meta_disk *disk;
+	uint64_t size_bytes;
+	bool sync_first;
+};
+void meta_resize_submit(struct meta_resize *resize);
+
+#endif

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Real pvs: regular files and block devices.
+ *
+ * The pool's exclusive lock is a flock on the very descriptors used for data
+ * I/O, close-on-exec and never handed on, so the kernel lets it go only when
+ * the last request of a dead daemon has ended: whoever gets the lock sees all
+ * of what the dead one wrote. On a block device O_EXCL keeps mounts and other
+ * exclusive users away too (another device node of it has another inode, so
+ * flock alone would not).
+ *
+ * O_DIRECT is tried first. Where the file system refuses it (EINVAL), I/O is
+ * buffered; the caller sees `direct` false and reports it. Alignment comes from
+ * statx(STATX_DIOALIGN, 6.1) where the kernel has it, from BLKSSZGET for
+ * devices, else 4096.
+ *
+ * Failure modes: held by another (EBUSY, names the pid), not there (ENOENT),
+ * neither file nor device (EINVAL), too old to discard (EOPNOTSUPP).
+ */
+#include "meta/pv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifndef BLKGETDISKSEQ /* Linux 5.15 */
+#define BLKGETDISKSEQ _IOR(0x12, 128, __u64)
+#endif
+#ifndef STATX_DIOALIGN /* Linux 6.1 */
+#define STATX_DIOALIGN 0x00002000U
+#endif
+
+#define ALIGN_DEFAULT 4096
+
+int meta_pv_holder_pid(const char *path)
+{
+	struct stat st;
+	char line[256];
+	int holder = 0;
+
+	if (stat(path, &st) != 0)
+		return 0;
+	FILE *locks = fopen("/proc/locks", "re");
+	if (!locks)
+		return 0;
+	/* "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF" */
+	while (holder == 0 && fgets(line, sizeof(line), locks)) {
+		unsigned major, minor;
+		uint64_t inode;
+		int pid;
+		if (sscanf(line, "%*s FLOCK %*s %*s %d %x:%x:%" SCNu64, &pid, &major, &minor, &inode) == 4 &&
+		    major == major(st.st_dev) && minor == minor(st.st_dev) && inode == st.st_ino)
+			holder = pid;
+	}
+	fclose(locks);
+	return holder;
+}
+
+static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool *ret_direct, struct base_error *err)
+{
+	int mode = (flags & META_PV_READ_ONLY) ? O_RDONLY : O_RDWR;
+	struct stat st;
+
+	if (stat(path, &st) != 0) {
+		if (errno != ENOENT || !(flags & META_PV_CREATE))
+			return base_error_set_errno(err, -errno, "pv %s", path);
+		int made = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (made < 0)
+			return base_error_set_errno(err, -errno, "can't create pool file %s", path);
+		int rc = ftruncate(made, (off_t)create_bytes) == 0 ? 0 : -errno;
+		close(made);
+		if (rc < 0) {
+			unlink(path);
+			return base_error_set_errno(err, rc, "can't make pool file %s %" PRIu64 " bytes long", path, create_bytes);
+		}
+	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		return base_error_set(err, -EINVAL, "pv %s is neither a regular file nor a block device", path);
+	} else if (S_ISBLK(st.st_mode) && !(flags & META_PV_READ_ONLY)) {
+		mode |= O_EXCL;
+	}
+	*ret_direct = true;
+	int fd = open(path, mode | O_DIRECT | O_CLOEXEC);
+	if (fd < 0 && errno == EINVAL) {
+		*ret_direct = false;
+		fd = open(path, mode | O_CLOEXEC);
+	}
+	if (fd < 0 && errno == EBUSY)
+		return base_error_set(err, -EBUSY, "pv %s is in use (mounted, or opened exclusively by another program)", path);
+	if (fd < 0)
+		return base_error_set_errno(err, -errno, "can't open pv %s", path);
+	return fd;
+}
+
+static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *err)
+{
+	if (flock(fd, ((flags & META_PV_READ_ONLY) ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return base_error_set_errno(err, -errno, "can't lock pv %s", path);
+	int pid = meta_pv_holder_pid(path);
+	if (pid)
+		return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
+	return base_error_set(err, -EBUSY, "pv %s is in use by a process that can't be seen from here", path);
+}
+
+static void look_at_alignment(struct meta_pv_handle *pv)
+{
+	struct statx stx;
+	int sector = 0;
+
+	pv->sector_bytes = ALIGN_DEFAULT;
+	pv->memory_align = ALIGN_DEFAULT;
+	if (!pv->direct) {
+		pv->sector_bytes = 512; /* the page cache takes anything; 512 is what a guest may ask for */
+		pv->memory_align = 1;
+		return;
+	}
+	if (!pv->is_file && ioctl(pv->fd, BLKSSZGET, &sector) == 0 && sector >= 512 && sector <= 4096) {
+		pv->sector_bytes = (uint32_t)sector;
+		pv->memory_align = (uint32_t)sector;
+	}
+	/* Debian 12's headers name the mask but not always the fields, so they are read by offset:
+	 * stx_dio_mem_align and stx_dio_offset_align follow stx_mnt_id at bytes 0x98 and 0x9c. */
+	if (statx(pv->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && (stx.stx_mask & STATX_DIOALIGN)) {
+		uint32_t align[2];
+		memcpy(align, (const char *)&stx + 0x98, sizeof(align));
+		if (align[0] && align[1] && align[1] <= 4096) {
+			pv->memory_align = align[0];
+			pv->sector_bytes = MAX(align[1], 512);
+		}
+	}
+}
+
+static int look_at(struct meta_pv_handle *pv, const char *path, struct base_error *err)
+{
+	struct stat st;
+
+	if (fstat(pv->fd, &st) != 0)
+		return base_error_set_errno(err, -errno, "can't stat pv %s", path);
+	pv->is_file = S_ISREG(st.st_mode);
+	if (pv->is_file) {
+		pv->size_bytes = (uint64_t)st.st_size;
+		pv->instance = (uint64_t)st.st_ino ^ (uint64_t)st.st_dev << 40;
+	} else {
+		uint64_t seq = 0;
+		if (ioctl(pv->fd, BLKGETSIZE64, &pv->size_bytes) != 0)
+			return base_error_set_errno(err, -errno, "can't ask for the size of pv %s", path);
+		if (ioctl(pv->fd, BLKGETDISKSEQ, &seq) != 0)
+			seq = 0; /* before 5.15 the device number alone has to do */
+		pv->instance = seq ^ (uint64_t)st.st_rdev << 40;
+	}
+	look_at_alignment(pv);
+	return 0;
+}
+
+static int real_open(void *ctx, const char *path, unsigned flags, uint64_t create_bytes, struct meta_pv_handle *ret,
+		     struct base_error *err)
+{
+	bool direct;
+	int fd = open_fd(path, flags, create_bytes, &direct, err);
+
+	if (fd < 0)
+		return fd;
+	*ret = (struct meta_pv_handle){ .fd = fd, .direct = direct };
+	int rc = lock_fd(fd, path, flags, err);
+	if (rc == 0)
+		rc = look_at(ret, path, err);
+	if (rc < 0) {
+		close(fd);
+		ret->fd = -1;
+	}
+	return rc;
+}
+
+static void real_close(void *ctx, struct meta_pv_handle *pv)
+{
+	if (pv->fd >= 0)
+		close(pv->fd);
+	pv->fd = -1;
+}
+
+/* O_DIRECT wants aligned memory; labels are the only thing read and written here, so a copy costs nothing. */
+static int transfer(struct meta_pv_handle *pv, void *buf, size_t bytes, uint64_t offset, bool writing)
+{
+	void *aligned;
+	int rc = 0;
+
+	if (posix_memalign(&aligned, 4096, bytes) != 0)
+		return -ENOMEM;
+	if (writing)
+		memcpy(aligned, buf, bytes);
+	ssize_t got = writing ? pwrite(pv->fd, aligned, bytes, (off_t)offset) : pread(pv->fd, aligned, bytes, (off_t)offset);
+	if (got < 0)
+		rc = -errno;
+	else if ((size_t)got != bytes)
+		rc = -EIO;
+	else if (!writing)
+		memcpy(buf, aligned, bytes);
+	free(aligned);
+	return rc;
+}
+
+static int real_read(void *ctx, struct meta_pv_handle *pv, void *buf, size_t bytes, uint64_t offset)
+{
+	return transfer(pv, buf, bytes, offset, false);
+}
+
+static int real_write(void *ctx, struct meta_pv_handle *pv, const void *buf, size_t bytes, uint64_t offset)
+{
+	return transfer(pv, (void *)(uintptr_t)buf, bytes, offset, true);
+}
+
+static int real_sync(void *ctx, struct meta_pv_handle *pv)
+{
+	return fdatasync(pv->fd) == 0 ? 0 : -errno;
+}
+
+static int real_discard(void *ctx, struct meta_pv_handle *pv, uint64_t offset, uint64_t bytes)
+{
+	uint64_t range[2] = { offset, bytes };
+	int rc;
+
+	if (pv->is_file)
+		rc = fallocate(pv->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+	else
+		rc = ioctl(pv->fd, BLKDISCARD, range);
+	return rc == 0 ? 0 : -errno;
+}
+
+static int real_resize(void *ctx, struct meta_pv_handle *pv, uint64_t new_bytes)
+{
+	if (pv->is_file && new_bytes > pv->size_bytes && ftruncate(pv->fd, (off_t)new_bytes) != 0)
+		return -errno;
+	return look_at(pv, "", NULL);
+}
+
+const struct meta_pv_ops meta_pv_real = {
+	.open = real_open,
+	.close = real_close,
+	.read = real_read,
+	.write = real_write,
+	.sync = real_sync,
+	.discard = real_discard,
+	.resize = real_resize,
+};

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Free space in memory, see space.h for a chunk's life.
+ *
+ * Searching: next fit from a rotor, by words of 64 chunks, with one summary bit
+ * for each word, so a full pool of 10 TiB costs 2,560 words of summary to walk.
+ * A caller's hint (the chunk after the last one it got) is tried first: a disk
+ * written in order lies in order.
+ *
+ * Invariants: owned is a subset of busy; a chunk in a batch is busy and, after
+ * the batch's commit, not owned; bits of chunks that do not exist are busy.
+ *
+ * Failure modes: no memory while a free is noted. The chunk then stays busy
+ * until the next open, which finds it free: a leak that heals, logged once.
+ */
+#include "meta/space.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define WORD_BITS 64
+#define BIT(n) (UINT64_C(1) << ((n) % WORD_BITS))
+
+static bool bit_get(const uint64_t *map, uint32_t n)
+{
+	return map[n / WORD_BITS] & BIT(n);
+}
+
+static void busy_set(struct space *space, uint32_t n)
+{
+	uint64_t *word = &space->busy[n / WORD_BITS];
+
+	*word |= BIT(n);
+	if (*word == UINT64_MAX)
+		space->summary[n / WORD_BITS / WORD_BITS] &= ~BIT(n / WORD_BITS);
+}
+
+static void busy_clear(struct space *space, uint32_t n)
+{
+	space->busy[n / WORD_BITS] &= ~BIT(n);
+	space->summary[n / WORD_BITS / WORD_BITS] |= BIT(n / WORD_BITS);
+}
+
+int space_init(struct space *space)
+{
+	*space = (struct space){ 0 };
+	pthread_mutex_init(&space->lock, NULL);
+	space->draining_tail = &space->draining;
+	space->open = calloc(1, sizeof(*space->open));
+	return space->open ? 0 : -ENOMEM;
+}
+
+static void batches_free(struct free_batch *batch)
+{
+	while (batch) {
+		struct free_batch *next = batch->next;
+		free(batch->chunks);
+		free(batch);
+		batch = next;
+	}
+}
+
+void space_done(struct space *space)
+{
+	batches_free(space->open);
+	batches_free(space->closed);
+	batches_free(space->draining);
+	free(space->busy);
+	free(space->summary);
+	free(space->owned);
+	pthread_mutex_destroy(&space->lock);
+}
+
+static int grow_map(uint64_t **map, size_t old_words, size_t new_words, uint8_t fill)
+{
+	uint64_t *grown = realloc(*map, new_words * sizeof(uint64_t));
+
+	if (!grown)
+		return -ENOMEM;
+	memset(grown + old_words, fill, (new_words - old_words) * sizeof(uint64_t));
+	*map = grown;
+	return 0;
+}
+
+/* Room in whole summary words, so that the search needs no special case at the end. */
+static int make_room(struct space *space, uint64_t limit)
+{
+	uint64_t room = round_up_to(limit, WORD_BITS * WORD_BITS);
+	size_t old_words = space->room / WORD_BITS, new_words = room / WORD_BITS;
+
+	if (room <= space->room)
+		return 0;
+	if (room > UINT32_MAX)
+		return -EFBIG;
+	int rc = grow_map(&space->busy, old_words, new_words, 0xff);
+	if (rc == 0)
+		rc = grow_map(&space->owned, old_words, new_words, 0);
+	if (rc == 0)
+		rc = grow_map(&space->summary, old_words / WORD_BITS, new_words / WORD_BITS, 0);
+	if (rc == 0)
+		space->room = (uint32_t)room;
+	return rc;
+}
+
+int space_add_range(struct space *space, uint32_t first, uint32_t count)
+{
+	uint64_t end = (uint64_t)first + count;
+
+	pthread_mutex_lock(&space->lock);
+	int rc = make_room(space, end);
+	if (rc == 0) {
+		for (uint32_t n = first; n < end; n++)
+			busy_clear(space, n);
+		space->limit = MAX(space->limit, (uint32_t)end);
+		space->total += count;
+	}
+	pthread_mutex_unlock(&space->lock);
+	return rc;
+}
+
+bool space_set_busy_at_open(struct space *space, uint32_t chunk)
+{
+	if (chunk >= space->limit || bit_get(space->busy, chunk))
+		return false;
+	busy_set(space, chunk);
+	space->busy_count++;
+	return true;
+}
+
+bool space_set_owned_at_open(struct space *space, uint32_t chunk)
+{
+	if (!space_set_busy_at_open(space, chunk))
+		return false;
+	space->owned[chunk / WORD_BITS] |= BIT(chunk);
+	return true;
+}
+
+/* The first free chunk at or after `from`, or limit. */
+static uint32_t find_free(const struct space *space, uint32_t from)
+{
+	uint32_t word = from / WORD_BITS, words = space->room / WORD_BITS;
+
+	if (from >= space->limit)
+		return space->limit;
+	uint64_t candidates = ~space->busy[word] & ~(BIT(from) - 1);
+	if (candidates)
+		return word * WORD_BITS + (uint32_t)__builtin_ctzll(candidates);
+	for (word++; word < words;) {
+		uint64_t summary = space->summary[word / WORD_BITS] & ~(BIT(word) - 1);
+		if (!summary) {
+			word = (word / WORD_BITS + 1) * WORD_BITS;
+			continue;
+		}
+		word = word / WORD_BITS * WORD_BITS + (uint32_t)__builtin_ctzll(summary);
+		return word * WORD_BITS + (uint32_t)__builtin_ctzll(~space->busy[word]);
+	}
+	return space->limit;
+}
+
+/* Marks the run of free chunks at n, at most `want`. */
+static unsigned take_run(struct space *space, uint32_t n, unsigned want)
+{
+	unsigned count = 0;
+
+	for (; count < want && n < space->limit && !bit_get(space->busy, n); n++, count++)
+		busy_set(space, n);
+	space->busy_count += count;
+	return count;
+}
+
+unsigned space_take(struct space *space, unsigned want, uint32_t hint, struct pchunk *ret_first)
+{
+	uint32_t n = hint;
+
+	pthread_mutex_lock(&space->lock);
+	if (hint == 0 || hint >= space->limit || bit_get(space->busy, hint)) {
+		n = find_free(space, space->rotor);
+		if (n >= space->limit)
+			n = find_free(space, 0);
+	}
+	ret_first->n = n;
+	unsigned count = take_run(space, n, want);
+	if (count)
+		space->rotor = n + count;
+	pthread_mutex_unlock(&space->lock);
+	return count;
+}
+
+unsigned space_take_from(struct space *space, unsigned want, uint32_t from, struct pchunk *ret_first)
+{
+	pthread_mutex_lock(&space->lock);
+	ret_first->n = find_free(space, from);
+	unsigned count = take_run(space, ret_first->n, want);
+	pthread_mutex_unlock(&space->lock);
+	return count;
+}
+
+static void release(struct space *space, uint32_t chunk)
+{
+	assert(chunk < space->limit && bit_get(space->busy, chunk) && !bit_get(space->owned, chunk));
+	busy_clear(space, chunk);
+	space->busy_count--;
+}
+
+void space_untake(struct space *space, uint32_t first, uint32_t count)
+{
+	pthread_mutex_lock(&space->lock);
+	for (uint32_t i = 0; i < count; i++)
+		release(space, first + i);
+	pthread_mutex_unlock(&space->lock);
+}
+
+static int batch_push(struct free_batch *batch, uint32_t chunk)
+{
+	if (batch->count == batch->room) {
+		size_t room = MAX(batch->room * 2, (size_t)256);
+		uint32_t *grown = realloc(batch->chunks, room * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		batch->chunks = grown;
+		batch->room = room;
+	}
+	batch->chunks[batch->count++] = chunk;
+	return 0;
+}
+
+void space_free(struct space *space, uint32_t chunk)
+{
+	static atomic_bool said;
+
+	pthread_mutex_lock(&space->lock);
+	int rc = batch_push(space->open, chunk);
+	pthread_mutex_unlock(&space->lock);
+	if (rc == 0)
+		atomic_fetch_add(&space->pending, 1);
+	else if (!atomic_exchange(&said, true))
+		log_warning("no memory to note freed space: it comes back at the next open of the pool");
+}
+
+/* ---- batches ------------------------------------------------------------------------------ */
+
+void space_close_batch(struct space *space, uint64_t epoch)
+{
+	struct free_batch *fresh = calloc(1, sizeof(*fresh));
+
+	assert(!space->closed);
+	if (!fresh)
+		return; /* what is freed stays in the open batch and goes with a later commit */
+	pthread_mutex_lock(&space->lock);
+	space->closed = space->open;
+	space->open = fresh;
+	pthread_mutex_unlock(&space->lock);
+	space->closed->epoch = epoch;
+}
+
+static void reopen(struct space *space, struct free_batch *batch)
+{
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch_push(space->open, batch->chunks[i]) < 0)
+			atomic_fetch_sub(&space->pending, 1); /* leaks until the next open, as in space_free */
+	batch->next = NULL;
+	batches_free(batch);
+}
+
+void space_commit_done(struct space *space, bool durable)
+{
+	struct free_batch *batch = space->closed;
+
+	space->closed = NULL;
+	if (!batch)
+		return;
+	pthread_mutex_lock(&space->lock);
+	if (durable && batch->count > 0) {
+		*space->draining_tail = batch;
+		space->draining_tail = &batch->next;
+	} else {
+		reopen(space, batch);
+	}
+	pthread_mutex_unlock(&space->lock);
+}
+
+struct free_batch *space_oldest_batch(struct space *space)
+{
+	pthread_mutex_lock(&space->lock);
+	struct free_batch *batch = space->draining;
+	pthread_mutex_unlock(&space->lock);
+	return batch;
+}
+
+void space_release_batch(struct space *space, struct free_batch *batch)
+{
+	pthread_mutex_lock(&space->lock);
+	assert(space->draining == batch);
+	space->draining = batch->next;
+	if (!space->draining)
+		space->draining_tail = &space->draining;
+	for (size_t i = 0; i < batch->count; i++)
+		release(space, batch->chunks[i]);
+	pthread_mutex_unlock(&space->lock);
+	atomic_fetch_sub(&space->pending, batch->count);
+	batch->next = NULL;
+	batches_free(batch);
+}
+
+/* ---- the durable side --------------------------------------------------------------------- */
+
+bool space_owned_set(struct space *space, uint32_t chunk)
+{
+	pthread_mutex_lock(&space->lock);
+	bool ok = chunk != 0 && chunk < space->limit && !bit_get(space->owned, chunk);
+	if (ok)
+		space->owned[chunk / WORD_BITS] |= BIT(chunk);
+	pthread_mutex_unlock(&space->lock);
+	return ok;
+}
+
+bool space_owned_clear(struct space *space, uint32_t chunk)
+{
+	pthread_mutex_lock(&space->lock);
+	bool ok = chunk < space->limit && bit_get(space->owned, chunk);
+	if (ok)
+		space->owned[chunk / WORD_BITS] &= ~BIT(chunk);
+	pthread_mutex_unlock(&space->lock);
+	return ok;
+}
+
+/* A pool of 10 TiB has 160 million chunks: counted by words, and the lock is given up now and then. */
+#define COUNT_SLICE 262144
+
+static uint64_t count_slice(const struct space *space, uint64_t n, uint64_t end)
+{
+	uint64_t owned = 0;
+
+	while (n < end) {
+		uint64_t word = space->owned[n / WORD_BITS] >> (n % WORD_BITS);
+		uint64_t bits = MIN(WORD_BITS - n % WORD_BITS, end - n);
+		if (bits < WORD_BITS)
+			word &= (UINT64_C(1) << bits) - 1;
+		owned += (uint64_t)__builtin_popcountll(word);
+		n += bits;
+	}
+	return owned;
+}
+
+uint64_t space_count_owned(struct space *space, uint32_t first, uint32_t count)
+{
+	uint64_t owned = 0, end = (uint64_t)first + count;
+
+	for (uint64_t n = first; n < end; n += COUNT_SLICE) {
+		pthread_mutex_lock(&space->lock);
+		owned += count_slice(space, n, MIN(n + COUNT_SLICE, MIN(end, space->limit)));
+		pthread_mutex_unlock(&space->lock);
+	}
+	return owned;
+}
