@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of iocore: queues, bounce buffers, the stations of a thin request.
+ *
+ * Context: Q, unless a function says otherwise.
+ */
+#ifndef IOCORE_INTERNAL_H
+#define IOCORE_INTERNAL_H
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#include <stdatomic.h>
+
+#include "base/park.h"
+#include "iocore/bd.h"
+#include "iocore/gate.h"
+#include "iocore/pool.h"
+#include "meta/io.h"
+
+/* ---- bounce buffers ----------------------------------------------------------------------- */
+
+/* Data that is not aligned as the pv wants it, or that is merged with what is there, goes through one of these. */
+#define BOUNCE_SMALL_BYTES (16 * KIB)
+#define BOUNCE_LARGE_BYTES (2 * MIB + 2 * BLOCK_BYTES)
+#define BOUNCE_SMALL_COUNT 64
+#define BOUNCE_LARGE_COUNT 8
+
+struct bounce {
+	struct bounce *next;
+	char *memory; /* page-aligned */
+	bool large;
+};
+
+struct bounce_pool { /* owner Q */
+	void *map;
+	size_t map_bytes;
+	struct bounce all[BOUNCE_SMALL_COUNT + BOUNCE_LARGE_COUNT];
+	struct bounce *small, *large;
+	struct ioc_request *waiting_small, **waiting_small_tail, *waiting_large, **waiting_large_tail;
+};
+
+MUST_CHECK int bounce_pool_init(struct bounce_pool *pool);
+void bounce_pool_done(struct bounce_pool *pool);
+/* Gets req->thin.bounce for `bytes`; true: it is there now; false: next is called when it is. */
+bool bounce_get(struct ioc_request *req, size_t bytes, void (*next)(struct ioc_request *req));
+void bounce_put(struct ioc_request *req);
+
+/* ---- queues ------------------------------------------------------------------------------- */
+
+struct queue_counters { /* written by the owner, read by anyone */
+	_Atomic uint64_t reads, writes, flushes, discards, read_bytes, write_bytes, rmw, allocations, errors;
+};
+
+struct ioc_queue {
+	struct ioc_pool *pool;       /* const */
+	unsigned number;             /* const */
+	struct meta_pool *meta;      /* const */
+	struct ioc_engine *engine;   /* owner Q; const once started */
+	struct base_mailbox box;
+	unsigned epoch_participant;  /* const */
+	struct bounce_pool bounces;  /* owner Q */
+	struct ioc_request *done, **done_tail; /* owner Q: ended, done() not called yet */
+	struct queue_counters counters;
+	_Atomic bool stop;
+	_Atomic int started;         /* 1: runs; negative errno: could not start */
+	pthread_t thread;
+	struct base_error start_error;
+	const char *why;             /* of the engine's choice */
+};
+
+/* For the simulator too: a queue without a thread, on an engine that the caller made. */
+MUST_CHECK int queue_init(struct ioc_queue *queue, struct ioc_pool *pool, struct meta_pool *meta, unsigned number);
+void queue_done(struct ioc_queue *queue);
+/* One turn: messages, completions, answers. Returns what the engine's run returned. */
+int queue_turn(struct ioc_queue *queue, int64_t timeout_ns);
+void queue_finish(struct ioc_request *req, int result); /* done() is called from the queue's loop */
+
+static inline void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	/* One writer, so no locked instruction. */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+struct ioc_pool {
+	struct meta_pool *meta;
+	struct ioc_pool_args args;
+	unsigned queue_count;
+	struct ioc_queue *queues;
+	_Atomic unsigned next_queue; /* for calls from CTL */
+	pthread_mutex_t lock;
+	struct thin_disk *disks;     /* lock: open ones */
+};
+
+/* ---- thin disks --------------------------------------------------------------------------- */
+
+struct thin_disk {
+	struct ioc_bd bd; /* first */
+	struct ioc_pool *pool;
+	struct meta_pool *meta;
+	struct meta_disk *disk;
+	struct meta_store *store;
+	struct gate gate;
+	unsigned opens;          /* pool.lock */
+	struct thin_disk *next;  /* pool.lock */
+};
+
+extern const struct ioc_bd_ops thin_ops;
+
+static inline struct thin_disk *thin_of(struct ioc_request *req)
+{
+	return container_of(req->bd, struct thin_disk, bd);
+}
+
+/* thin.c: what all operations share */
+void thin_pin_epoch(struct ioc_request *req);
+void thin_end_slice(struct ioc_request *req); /* leaves the gate, unpins, gives back what was reserved and not used */
+void thin_fail(struct ioc_request *req, int error);
+struct meta_wait *thin_wait(struct ioc_request *req, void (*next)(struct ioc_request *req)); /* to be handed to a meta_wait_* */
+void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req));
+/* Pins the leaves of the slice. Return: 0; META_MISS: a load is under way and `again` is called after it (all given back); negative errno. */
+int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req));
+void thin_read_entries(struct ioc_request *req);
+struct meta_leaf *thin_leaf_of(struct ioc_request *req, unsigned i, unsigned *ret_index);
+/* True: entered; false: `next` is called when it is. */
+bool thin_enter(struct ioc_request *req, uint64_t stripes, bool exclusive, void (*next)(struct ioc_request *req));
+/* Reserves log slots for req->thin.changes and `extra`; false: everything was given back, `again` is called after a commit. */
+bool thin_reserve(struct ioc_request *req, unsigned extra, void (*again)(struct ioc_request *req));
+/* Chunks for all entries of the slice that have none and whose bit is in `which`; false: everything was given back; `again` after there is space. */
+bool thin_allocate(struct ioc_request *req, uint64_t which, void (*again)(struct ioc_request *req));
+void thin_finish_write(struct ioc_request *req); /* the answer of a changing request; honours FUA */
+
+/* thin_io.c */
+void thin_alignment(struct meta_pool *meta, uint32_t *ret_sector, uint32_t *ret_memory);
+bool thin_is_aligned(const struct ioc_request *req, uint32_t sector, uint32_t memory);
+void thin_copy_out(struct ioc_request *req); /* bounce -> segments, the slice */
+void thin_copy_in(struct ioc_request *req);  /* segments -> bounce, the slice */
+/* Starts the plan's READ or WRITE steps and zeroes its ZERO ones; io_done is called when all have ended, with req->thin.error set. Never calls it directly when anything was submitted. */
+void thin_start_io(struct ioc_request *req, void (*io_done)(struct ioc_request *req));
+/* Reads (or writes back) one block at `chunk`, byte in_chunk, into `memory`. Adds to pending. */
+void thin_start_block(struct ioc_request *req, enum ioc_io_kind kind, struct pchunk chunk, uint32_t in_chunk, char *memory);
+void thin_io_begin(struct ioc_request *req, void (*io_done)(struct ioc_request *req));
+void thin_io_end(struct ioc_request *req);
+/* Zeroes the edges that lie in valid blocks, through the bounce buffer; `next` is called after it with req->thin.error set. Gate held exclusively. */
+void thin_zero_edges(struct ioc_request *req, void (*next)(struct ioc_request *req));
+
+/* thin_size.c */
+/* The leaf of the disk's end is in memory; false: it is being loaded, all was given back, `again` is called after it. */
+bool thin_load_end(struct ioc_request *req, void (*again)(struct ioc_request *req));
+/* Zeroes what lies between the end of the disk and the end of its block. Every stripe is held exclusively. */
+void thin_zero_tail(struct ioc_request *req, void (*next)(struct ioc_request *req));
+
+/* one file each */
+void thin_read(struct ioc_request *req);
+void thin_write(struct ioc_request *req);
+void thin_range(struct ioc_request *req); /* DISCARD, WRITE_ZEROES, ALLOCATE */
+void thin_resize(struct ioc_request *req);
+void thin_seek(struct ioc_request *req);
+void thin_flush(struct ioc_request *req);
+
+#endif
