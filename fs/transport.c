@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The FUSE device as a source of the queue threads.
+ *
+ * Each queue thread keeps READS_ARMED reads of the device under way in its
+ * engine, each into a slot of its own. Slots are all that a request needs until
+ * its answer is written, so nothing is allocated on the way; with no slot free
+ * the queue does not read, and the kernel keeps what there is more. All queues
+ * read and answer through the one descriptor that libfuse mounted with: clones
+ * of it did not help on two cores, and libfuse answers on no other.
+ *
+ * A slot's memory begins FS_WRITE_HEADER_BYTES before a page boundary, so that
+ * the payload of a WRITE lies page-aligned, as direct I/O wants it; the answer
+ * of a READ is put in the same place. The memory is touched only as far as
+ * requests reach, and free slots are used newest first.
+ *
+ * Happy path: armed read ends -> the next read is armed -> decode -> hot.c or a
+ * control worker -> reply -> slot free.
+ *
+ * The end: once the mount is gone (umount, abort) a read says ENODEV. The queue
+ * arms no more, waits for its slots to come back, and reports; with the last
+ * queue fs_wait() returns.
+ *
+ * Failure modes: EAGAIN, EINTR and ENOENT (a request that was taken back before
+ * it was read) mean read again. ENOENT on a reply: who asked is no longer there.
+ * Any other error of the device ends the mount, with a line in the log.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "fs/internal.h"
+#include "fs/result.h"
+
+/* Requests of one queue in flight: as many as a loop device has. What is beyond waits in the kernel. */
+#define SLOTS 128
+/* More reads don't help: each arriving request wakes all of them. */
+#define READS_ARMED 2
+
+static void arm_reads(struct fs_queue *q);
+
+static size_t slot_stride(const struct fs_mount *fs)
+{
+	return fs->page_bytes + round_up_to(FS_DATA_BYTES_MAX, fs->page_bytes);
+}
+
+static uint8_t *slot_message(const struct fs_slot *slot)
+{
+	return slot->data - FS_WRITE_HEADER_BYTES;
+}
+
+/* ---- slots -------------------------------------------------------------------------------- */
+
+static struct fs_slot *slot_take(struct fs_queue *q)
+{
+	struct fs_slot *slot = q->free;
+
+	if (slot) {
+		q->free = slot->next_free;
+		q->free_count--;
+	}
+	return slot;
+}
+
+static void report_end(struct fs_queue *q)
+{
+	struct fs_mount *fs = q->fs;
+
+	q->has_ended = true;
+	pthread_mutex_lock(&fs->lock);
+	fs->queues_running--;
+	pthread_cond_broadcast(&fs->ended);
+	/* Nothing of q or fs after this: the waiter may free both. */
+	pthread_mutex_unlock(&fs->lock);
+}
+
+void fs_slot_put(struct fs_slot *slot)
+{
+	struct fs_queue *q = slot->q;
+
+	slot->next_free = q->free;
+	q->free = slot;
+	q->free_count++;
+	if (!q->is_ending)
+		arm_reads(q);
+	else if (q->free_count == SLOTS && !q->has_ended)
+		report_end(q);
+}
+
+/* ---- replies ------------------------------------------------------------------------------ */
+
+static void on_replied(struct ioc_io *io, int64_t result)
+{
+	struct fs_slot *slot = io->ctx;
+
+	/* ENOENT: interrupted, or the mount is gone. Anything else: the kernel has refused the answer and ended
+	 * the request with EIO. */
+	if (result < 0 && result != -ENOENT && result != -ENODEV)
+		log_error("fuse: the kernel refused a reply to operation %d of node %llu: %s", slot->request.op,
+			  (unsigned long long)slot->request.node, strerror((int)-result));
+	fs_slot_put(slot);
+}
+
+static void reply(struct fs_slot *slot, int error, void *body, size_t bytes)
+{
+	struct fs_queue *q = slot->q;
+
+	slot->out = (struct fuse_out_header){ .len = (uint32_t)(sizeof(slot->out) + bytes),
+					      .error = error,
+					      .unique = slot->request.unique };
+	slot->iov[0] = (struct iovec){ .iov_base = &slot->out, .iov_len = sizeof(slot->out) };
+	slot->iov[1] = (struct iovec){ .iov_base = body, .iov_len = bytes };
+	slot->io = (struct ioc_io){ .kind = IOC_IO_REPLY,
+				    .fd = q->fs->fd,
+				    .iov = slot->iov,
+				    .iov_count = bytes ? 2 : 1,
+				    .done = on_replied,
+				    .ctx = slot };
+	q->engine->ops->submit(q->engine, &slot->io);
+}
+
+void fs_reply_error(struct fs_slot *slot, int result)
+{
+	reply(slot, fs_result_to_errno(result), NULL, 0);
+}
+
+void fs_reply_unknown(struct fs_slot *slot)
+{
+	reply(slot, -ENOSYS, NULL, 0);
+}
+
+void fs_reply_body(struct fs_slot *slot, void *body, size_t bytes)
+{
+	reply(slot, 0, body, bytes);
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+static void pass_to_ctl(struct fs_slot *slot, size_t bytes)
+{
+	int rc = fs_ctl_post(slot->q->fs, slot_message(slot), bytes);
+
+	if (rc < 0)
+		fs_reply_error(slot, rc);
+	else
+		fs_slot_put(slot);
+}
+
+static void handle(struct fs_slot *slot, size_t bytes)
+{
+	int rc = fs_decode(slot_message(slot), bytes, &slot->request);
+
+	if (rc < 0) {
+		log_error("fuse: the kernel sent %zu bytes that are no request", bytes);
+		fs_slot_put(slot);
+	} else if (rc == FS_DECODE_BAD_BODY) {
+		fs_reply_error(slot, -EINVAL);
+	} else if (slot->request.op == FS_OP_OTHER) {
+		pass_to_ctl(slot, bytes);
+	} else {
+		fs_hot_handle(slot);
+	}
+}
+
+static bool is_transient(int64_t error)
+{
+	return error == -EAGAIN || error == -EINTR || error == -ENOENT;
+}
+
+static void on_read(struct ioc_io *io, int64_t result)
+{
+	struct fs_slot *slot = io->ctx;
+	struct fs_queue *q = slot->q;
+
+	q->reads--;
+	if (result < 0) {
+		if (!is_transient(result)) {
+			if (result != -ENODEV && result != -ECONNABORTED)
+				log_error("fuse: reading the device: %s; the mount ends", strerror((int)-result));
+			q->is_ending = true;
+		}
+		fs_slot_put(slot);
+		return;
+	}
+	/* Armed first, so that the next request need not wait until this one is dealt with. */
+	arm_reads(q);
+	handle(slot, (size_t)result);
+}
+
+static void arm_read(struct fs_queue *q, struct fs_slot *slot)
+{
+	slot->open = NULL;
+	slot->iov[0] = (struct iovec){ .iov_base = slot_message(slot), .iov_len = FS_MESSAGE_BYTES_MAX };
+	slot->io = (struct ioc_io){ .kind = IOC_IO_READ_ONCE,
+				    .fd = q->fs->fd,
+				    .iov = slot->iov,
+				    .iov_count = 1,
+				    .done = on_read,
+				    .ctx = slot };
+	q->reads++;
+	q->engine->ops->submit(q->engine, &slot->io);
+}
+
+static void arm_reads(struct fs_queue *q)
+{
+	while (!q->is_ending && q->reads < READS_ARMED) {
+		struct fs_slot *slot = slot_take(q);
+
+		if (!slot)
+			return;
+		arm_read(q, slot);
+	}
+}
+
+static void on_start(struct base_msg *msg)
+{
+	struct fs_queue *q = container_of(msg, struct fs_queue, start);
+
+	q->engine = ioc_queue_engine(q->queue);
+	arm_reads(q);
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static int queue_init(struct fs_mount *fs, struct fs_queue *q, unsigned number)
+{
+	size_t stride = slot_stride(fs);
+
+	q->fs = fs;
+	q->number = number;
+	q->queue = ioc_pool_queue(fs->ioc, number);
+	q->start.run = on_start;
+	q->slots = calloc(SLOTS, sizeof(*q->slots));
+	q->memory =
+	    mmap(NULL, SLOTS * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (q->memory == MAP_FAILED)
+		q->memory = NULL;
+	if (!q->slots || !q->memory)
+		return -ENOMEM;
+	/* Small requests would otherwise pull in a huge page each; and the child of a fork (the probe of the mount,
+	 * fusermount3) has no business with requests in flight. Both are wishes. */
+	(void)madvise(q->memory, SLOTS * stride, MADV_NOHUGEPAGE);
+	(void)madvise(q->memory, SLOTS * stride, MADV_DONTFORK);
+	for (unsigned i = 0; i < SLOTS; i++) {
+		struct fs_slot *slot = &q->slots[i];
+
+		*slot =
+		    (struct fs_slot){ .q = q, .next_free = q->free, .data = q->memory + i * stride + fs->page_bytes };
+		q->free = slot;
+	}
+	q->free_count = SLOTS;
+	return 0;
+}
+
+int fs_transport_init(struct fs_mount *fs)
+{
+	fs->queue_count = ioc_pool_queue_count(fs->ioc);
+	fs->queues = calloc(fs->queue_count, sizeof(*fs->queues));
+	if (!fs->queues)
+		return -ENOMEM;
+	for (unsigned i = 0; i < fs->queue_count; i++) {
+		if (queue_init(fs, &fs->queues[i], i) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+void fs_transport_start(struct fs_mount *fs)
+{
+	fs->queues_running = fs->queue_count;
+	for (unsigned i = 0; i < fs->queue_count; i++)
+		ioc_queue_post(fs->queues[i].queue, &fs->queues[i].start);
+}
+
+void fs_transport_wait(struct fs_mount *fs)
+{
+	pthread_mutex_lock(&fs->lock);
+	while (fs->queues_running > 0)
+		pthread_cond_wait(&fs->ended, &fs->lock);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+void fs_transport_done(struct fs_mount *fs)
+{
+	for (unsigned i = 0; fs->queues && i < fs->queue_count; i++) {
+		struct fs_queue *q = &fs->queues[i];
+
+		if (q->memory)
+			munmap(q->memory, SLOTS * slot_stride(fs));
+		free(q->slots);
+	}
+	free(fs->queues);
+	fs->queues = NULL;
+}
