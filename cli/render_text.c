@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the verbs say in words, in the manner of VIOS: the name of a new pool,
+ * the name and UDID of a new disk, what was removed. Most verbs that change
+ * something and succeed say nothing.
+ *
+ * Above a table stands what belongs to it: the pool and tier of `lu -list`, the
+ * facts of a pool and its daemon for `lssp -detail`.
+ *
+ * Names come as cmd/text.h writes them and are made safe for a terminal here.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "cli/render.h"
+#include "cmd/text.h"
+
+#define PICTURE_COLUMNS 64
+
+static const char *string_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+static uint64_t number_of(const json_t *object, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static void print_name(const json_t *object, const char *key)
+{
+	char name[CLI_CELL_BYTES_MAX];
+
+	if (cmd_text_from_json(json_object_get(object, key), name, sizeof(name)) < 0)
+		return;
+	for (const char *p = name; *p; p++)
+		putchar((unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p);
+}
+
+static void print_udid(const json_t *disk)
+{
+	for (const char *p = string_of(disk, "uuid"); *p; p++)
+		if (*p != '-')
+			putchar(*p);
+}
+
+static void print_size(const json_t *object, const char *key)
+{
+	char text[BASE_SIZE_TEXT_BYTES];
+
+	fputs(base_size_to_text(number_of(object, key), text), stdout);
+}
+
+static void print_made(const json_t *result)
+{
+	const json_t *disks = json_object_get(result, "disks");
+	size_t count = json_array_size(disks);
+
+	if (count == 1) {
+		printf("Lu Name:");
+		print_name(json_array_get(disks, 0), "name");
+		printf("\nLu Udid:");
+		print_udid(json_array_get(disks, 0));
+		putchar('\n');
+	} else if (count > 1) {
+		printf("%zu disks of ", count);
+		print_size(json_array_get(disks, 0), "size_bytes");
+		printf(" made: ");
+		print_name(json_array_get(disks, 0), "name");
+		printf(" to ");
+		print_name(json_array_get(disks, count - 1), "name");
+		putchar('\n');
+	}
+}
+
+static void print_removed_disks(const json_t *removed)
+{
+	const json_t *disk;
+	size_t i;
+
+	json_array_foreach(removed, i, disk) {
+		printf("Logical unit ");
+		print_name(disk, "name");
+		printf(" with udid \"");
+		print_udid(disk);
+		printf("\" is removed.\n");
+	}
+}
+
+static void print_disk_size(const json_t *disk)
+{
+	print_name(disk, "name");
+	printf(": ");
+	print_size(disk, "size_bytes");
+	putchar('\n');
+}
+
+static char shade(json_int_t share)
+{
+	static const char shades[] = " .:-=+*#%@";
+	const json_int_t steps = (json_int_t)sizeof(shades) - 2;
+
+	/* Only what is wholly free is blank and only what is wholly full is '@'. */
+	if (share <= 0)
+		return shades[0];
+	return share >= 255 ? shades[steps] : shades[1 + share * (steps - 1) / 255];
+}
+
+static void print_picture(const json_t *result)
+{
+	const json_t *cells = json_object_get(result, "cells"), *pool = json_object_get(result, "pool");
+	size_t count = json_array_size(cells);
+
+	print_name(pool, "name");
+	printf(": ");
+	print_size(pool, "allocated_bytes");
+	printf(" of ");
+	print_size(pool, "size_bytes");
+	printf(" in use\n");
+	for (size_t row = 0; row < count; row += PICTURE_COLUMNS) {
+		putchar('|');
+		for (size_t i = row; i < MIN(row + PICTURE_COLUMNS, count); i++)
+			putchar(shade(json_integer_value(json_array_get(cells, i))));
+		printf("|\n");
+	}
+}
+
+/* lssp: the forms that are no list. */
+static bool print_lssp(const json_t *result)
+{
+	if (json_object_get(result, "cells")) {
+		print_picture(result);
+		return true;
+	}
+	if (json_object_get(result, "default")) {
+		print_name(result, "default");
+		putchar('\n');
+		return true;
+	}
+	return false;
+}
+
+static bool print_lu(const json_t *result)
+{
+	if (json_object_get(result, "disks"))
+		print_made(result);
+	else if (json_object_get(result, "removed"))
+		print_removed_disks(json_object_get(result, "removed"));
+	else if (json_object_get(result, "disk"))
+		print_disk_size(json_object_get(result, "disk"));
+	else
+		return false;
+	return true;
+}
+
+static bool print_mksp(const json_t *result)
+{
+	print_name(result, "pool");
+	putchar('\n');
+	return true;
+}
+
+/* What was found, and what was looked at. That something was found is said by the error beside it. */
+static bool print_check(const json_t *result)
+{
+	const json_t *findings = json_object_get(result, "findings"), *finding;
+	uint64_t problems = number_of(result, "problems"), open_questions = number_of(result, "not_judged");
+	size_t i;
+
+	json_array_foreach(findings, i, finding) {
+		printf("%s: ", string_of(finding, "kind"));
+		print_name(finding, "text");
+		putchar('\n');
+	}
+	if (problems > json_array_size(findings))
+		printf("... and %llu more\n", (unsigned long long)(problems - json_array_size(findings)));
+	printf("%s: %llu pvs, %llu disks, %llu layers, %llu leaves, %llu chunks owned\n", problems ? "damaged" : "clean",
+	       (unsigned long long)number_of(result, "pvs"), (unsigned long long)number_of(result, "disks"),
+	       (unsigned long long)number_of(result, "layers"), (unsigned long long)number_of(result, "leaves"),
+	       (unsigned long long)number_of(result, "chunks_owned"));
+	if (json_is_true(json_object_get(result, "unclean")))
+		printf("the pool was not closed in order: this is its last commit, the next mount replays what came after\n");
+	if (open_questions)
+		printf("%llu questions are left open: %s\n", (unsigned long long)open_questions,
+		       problems ? "damaged records stand in the way" : "too much changed meanwhile; check again");
+	return true;
+}
+
+/* Silent, but for what is not as it should be. */
+static bool print_mount(const json_t *result)
+{
+	char text[256];
+	const char *why = string_of(result, "engine_why");
+
+	if (why[0]) {
+		snprintf(text, sizeof(text), "engine %s, since %s", string_of(result, "engine"), why);
+		cli_complain(cmd_mount.name, text);
+	}
+	return true;
+}
+
+static bool print_nothing(const json_t *result)
+{
+	return true;
+}
+
+static const struct {
+	const struct cmd_verb *verb;
+	bool (*print)(const json_t *result);
+} texts[] = {
+	{ &cmd_lssp, print_lssp },   { &cmd_lu, print_lu },	{ &cmd_mkbdsp, print_lu },  { &cmd_rmbdsp, print_lu },
+	{ &cmd_check, print_check },
+	{ &cmd_chbdsp, print_lu },   { &cmd_mksp, print_mksp }, { &cmd_mount, print_mount },
+	{ &cmd_chsp, print_nothing }, { &cmd_rmsp, print_nothing }, { &cmd_umount, print_nothing },
+};
+
+bool cli_print_text(const struct cmd_verb *verb, const json_t *result)
+{
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		if (texts[i].verb == verb)
+			return texts[i].print(result);
+	return false;
+}
+
+/* ---- above a list ------------------------------------------------------------------------- */
+
+static void print_duration(uint64_t seconds)
+{
+	if (seconds >= 86400)
+		printf("%llu d ", (unsigned long long)(seconds / 86400));
+	printf("%02llu:%02llu:%02llu", (unsigned long long)(seconds / 3600 % 24),
+	       (unsigned long long)(seconds / 60 % 60), (unsigned long long)(seconds % 60));
+}
+
+static void print_space(const json_t *pool)
+{
+	printf("SPACE:       ");
+	print_size(pool, "size_bytes");
+	printf(", ");
+	print_size(pool, "allocated_bytes");
+	printf(" in use, ");
+	print_size(pool, "free_bytes");
+	printf(" free\nDISKS:       %llu, together ", (unsigned long long)number_of(pool, "bds"));
+	print_size(pool, "virtual_bytes");
+	printf(" virtual");
+	if (number_of(pool, "overcommit_bytes")) {
+		printf(", over-committed by ");
+		print_size(pool, "overcommit_bytes");
+	}
+	putchar('\n');
+}
+
+static void print_counters(const json_t *daemon)
+{
+	const json_t *io = json_object_get(daemon, "counters"), *commits = json_object_get(daemon, "commits");
+
+	printf("I/O:         %llu reads (", (unsigned long long)number_of(io, "reads"));
+	print_size(io, "read_bytes");
+	printf("), %llu writes (", (unsigned long long)number_of(io, "writes"));
+	print_size(io, "write_bytes");
+	printf("), %llu flushes, %llu errors\n", (unsigned long long)number_of(io, "flushes"),
+	       (unsigned long long)number_of(io, "errors"));
+	printf("COMMITS:     %llu, the last took %.1f ms, the longest %.1f ms\n",
+	       (unsigned long long)number_of(commits, "count"), (double)number_of(commits, "last_ns") / 1e6,
+	       (double)number_of(commits, "max_ns") / 1e6);
+}
+
+static void print_daemon(const json_t *daemon)
+{
+	const char *why = string_of(daemon, "engine_why");
+
+	printf("MOUNTED ON:  ");
+	print_name(daemon, "mountpoint");
+	printf("%s\nDAEMON:      pid %llu, up ", json_is_true(json_object_get(daemon, "read_only")) ? " (read-only)" : "",
+	       (unsigned long long)number_of(daemon, "pid"));
+	print_duration(number_of(daemon, "uptime_s"));
+	printf(", engine %s%s%s, %llu queues\n", string_of(daemon, "engine"), why[0] ? " since " : "", why,
+	       (unsigned long long)number_of(daemon, "queues"));
+	print_counters(daemon);
+}
+
+static void print_detail(const json_t *result)
+{
+	const json_t *pool = json_object_get(result, "pool"), *daemon = json_object_get(result, "daemon");
+
+	printf("POOL:        ");
+	print_name(pool, "name");
+	printf(" (%s)\nDIRECTORY:   ", string_of(pool, "uuid"));
+	print_name(pool, "directory");
+	printf("\nSTATE:       %s", string_of(pool, "state"));
+	if (json_is_string(json_object_get(pool, "failed_why"))) {
+		printf(": ");
+		print_name(pool, "failed_why");
+	}
+	putchar('\n');
+	print_space(pool);
+	if (json_is_object(daemon))
+		print_daemon(daemon);
+	else
+		printf("MOUNTED ON:  not mounted\n");
+	putchar('\n');
+}
+
+void cli_print_before(const struct cmd_verb *verb, const json_t *result)
+{
+	if (verb == &cmd_lssp && json_object_get(result, "pvs"))
+		print_detail(result);
+	if (verb == &cmd_lu && json_object_get(result, "lus")) {
+		printf("POOL_NAME: ");
+		print_name(result, "pool");
+		printf("\nTIER_NAME: SYSTEM\n");
+	}
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lists of bdfs, column by column.
+ *
+ * Names and order of the columns are VIOS's, so that scripts written for it
+ * find what they look for; what VIOS does not know (where a pool is mounted,
+ * what a disk really takes) are extra fields.
+ *
+ * Sizes are whole megabytes: what something has or takes is rounded up, what is
+ * free is rounded down, so that "free 1" always has room for 1. JSON has bytes.
+ *
+ * A field that is not there, or is null, is "None", as VIOS writes for a disk
+ * without a virtual target device.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "cli/view.h"
+#include "cmd/text.h"
+
+static uint64_t bytes_of(const json_t *record, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(record, key));
+}
+
+static void put_count(char buf[CLI_CELL_BYTES_MAX], uint64_t n)
+{
+	snprintf(buf, CLI_CELL_BYTES_MAX, "%llu", (unsigned long long)n);
+}
+
+static void cell_text(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	if (cmd_text_from_json(json_object_get(record, key), buf, CLI_CELL_BYTES_MAX) < 0)
+		strcpy(buf, "None");
+}
+
+static void cell_none(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	strcpy(buf, "None");
+}
+
+static void cell_count(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	put_count(buf, bytes_of(record, key));
+}
+
+static void cell_mb_up(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	uint64_t bytes = bytes_of(record, key);
+
+	put_count(buf, bytes / MIB + (bytes % MIB != 0));
+}
+
+static void cell_mb_down(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	put_count(buf, bytes_of(record, key) / MIB);
+}
+
+/* Units of less than a megabyte: 0.0625. */
+static void cell_mb_exact(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	snprintf(buf, CLI_CELL_BYTES_MAX, "%g", (double)bytes_of(record, key) / (double)MIB);
+}
+
+/* A UUID without its dashes. */
+static void cell_udid(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	const char *uuid = json_string_value(json_object_get(record, key));
+	size_t used = 0;
+
+	for (; uuid && *uuid && used < CLI_CELL_BYTES_MAX - 1; uuid++)
+		if (*uuid != '-')
+			buf[used++] = *uuid;
+	buf[used] = '\0';
+}
+
+static uint64_t unused_bytes(const json_t *record)
+{
+	uint64_t size = bytes_of(record, "size_bytes"), allocated = bytes_of(record, "allocated_bytes");
+
+	return size > allocated ? size - allocated : 0;
+}
+
+static void cell_unused_mb(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	put_count(buf, unused_bytes(record) / MIB);
+}
+
+static void cell_used_percent(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	uint64_t size = bytes_of(record, "size_bytes");
+
+	snprintf(buf, CLI_CELL_BYTES_MAX, "%.0f%%",
+		 size ? 100.0 * (double)(size - unused_bytes(record)) / (double)size : 0.0);
+}
+
+static void cell_upper(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	cell_text(record, key, buf);
+	for (char *p = buf; *p; p++)
+		if (*p >= 'a' && *p <= 'z')
+			*p = (char)(*p - 'a' + 'A');
+}
+
+static void cell_io(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	strcpy(buf, json_is_true(json_object_get(record, "direct")) ? "direct" : "buffered");
+}
+
+static void cell_yes_no(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	strcpy(buf, json_is_true(json_object_get(record, key)) ? "yes" : "no");
+}
+
+static const struct cli_column pools[] = {
+	{ "pool", "Pool", false, false, cell_text, "name" },
+	{ "size", "Size(mb)", true, false, cell_mb_down, "size_bytes" },
+	{ "free", "Free(mb)", true, false, cell_mb_down, "free_bytes" },
+	{ "alloc", "Alloc Size(mb)", true, false, cell_mb_exact, "allocation_unit_bytes" },
+	{ "bds", "BDs", true, false, cell_count, "bds" },
+	{ "type", "Type", false, false, cell_text, "type" },
+	{ "used", "Used(mb)", true, true, cell_mb_up, "allocated_bytes" },
+	{ "virtual", "Virtual(mb)", true, true, cell_mb_up, "virtual_bytes" },
+	{ "overcommit", "Overcommit(mb)", true, true, cell_mb_up, "overcommit_bytes" },
+	{ "state", "State", false, true, cell_text, "state" },
+	{ "mounted", "Mounted", false, true, cell_yes_no, "mounted" },
+	{ "mountpoint", "Mount point", false, true, cell_text, "mountpoint" },
+	{ "directory", "Directory", false, true, cell_text, "directory" },
+	{ "id", "Id", false, true, cell_udid, "uuid" },
+	{ 0 },
+};
+
+static const struct cli_column bds[] = {
+	{ "bdname", "Name", false, false, cell_text, "name" },
+	{ "size", "Size(mb)", true, false, cell_mb_up, "size_bytes" },
+	{ "vtd", "VTD", false, false, cell_none, NULL },
+	{ "svsa", "SVSA", false, false, cell_none, NULL },
+	{ "used", "Used(mb)", true, true, cell_mb_up, "allocated_bytes" },
+	{ "unused", "Unused(mb)", true, true, cell_unused_mb, NULL },
+	{ "kind", "ProvisionType", false, true, cell_upper, "kind" },
+	{ "opens", "Opens", true, true, cell_count, "opens" },
+	{ "udid", "Lu Udid", false, true, cell_udid, "uuid" },
+	{ 0 },
+};
+
+static const struct cli_column pvs[] = {
+	{ "pvname", "PVNAME", false, false, cell_text, "path" },
+	{ "pvid", "PVID", false, false, cell_udid, "uuid" },
+	{ "size", "SIZE(megabytes)", true, false, cell_mb_down, "size_bytes" },
+	{ "free", "FREE(megabytes)", true, false, cell_mb_down, "free_bytes" },
+	{ "io", "IO", false, false, cell_io, NULL },
+	{ "type", "TYPE", false, true, cell_text, "type" },
+	{ "sector", "SECTOR", true, true, cell_count, "sector_bytes" },
+	{ 0 },
+};
+
+static const struct cli_column lus[] = {
+	{ "LU_NAME", "LU_NAME", false, false, cell_text, "name" },
+	{ "LU_SIZE", "SIZE(MB)", true, false, cell_mb_up, "size_bytes" },
+	{ "LU_UNUSED_SPACE", "UNUSED(MB)", true, false, cell_unused_mb, NULL },
+	{ "LU_UDID", "UDID", false, false, cell_udid, "uuid" },
+	{ "LU_USED_SPACE", "USED(MB)", true, true, cell_mb_up, "allocated_bytes" },
+	{ "LU_USED_PERCENT", "USED(%)", true, true, cell_used_percent, NULL },
+	{ "LU_PROVISION_TYPE", "PROVISION_TYPE", false, true, cell_upper, "kind" },
+	{ 0 },
+};
+
+static const struct cli_column verbose[] = {
+	{ "LU_UDID", "LU_UDID", false, false, cell_udid, "uuid" },
+	{ "LU_NAME", "LU_NAME", false, false, cell_text, "name" },
+	{ "LU_SIZE", "LU_SIZE(MB)", true, false, cell_mb_up, "size_bytes" },
+	{ "LU_USED_PERCENT", "LU_USED_PERCENT", true, false, cell_used_percent, NULL },
+	{ "LU_USED_SPACE", "LU_USED_SPACE(MB)", true, false, cell_mb_up, "allocated_bytes" },
+	{ "LU_UNUSED_SPACE", "LU_UNUSED_SPACE(MB)", true, false, cell_unused_mb, NULL },
+	{ "LU_PROVISION_TYPE", "LU_PROVISION_TYPE", false, false, cell_upper, "kind" },
+	{ "LU_OPENS", "LU_OPENS", true, false, cell_count, "opens" },
+	{ 0 },
+};
+
+static const struct cli_view views[] = {
+	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },     { "lssp", "pvs", false, pvs },
+	{ "lu", "lus", false, lus },	   { "lu", "verbose", true, verbose }, { "lu", "disks", false, lus },
+	{ "mkbdsp", "disks", false, lus },
+};
+
+const struct cli_view *cli_view_find(const char *verb, const json_t *result)
+{
+	for (size_t i = 0; i < ARRAY_LEN(views); i++)
+		if (strcmp(views[i].verb, verb) == 0 && json_is_array(json_object_get(result, views[i].key)))
+			return &views[i];
+	return NULL;
+}
+
+const struct cli_column *cli_view_column(const struct cli_view *view, const char *field)
+{
+	for (const struct cli_column *c = view->columns; c->field; c++)
+		if (strcasecmp(c->field, field) == 0)
+			return c;
+	return NULL;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check: whether a pool's metadata says one and the same thing everywhere.
+ *
+ * The looking is meta/check.h's; here it is asked for and its report made JSON.
+ * On a mounted pool it runs in the daemon, beside all other work. On one that is
+ * not mounted the pool is not opened either: check reads the directory itself,
+ * since a damaged record may be just why the pool can't be opened.
+ *
+ * The result says what was read and what was found, in numbers, with the first
+ * hundred findings in words. If anything is wrong the verb fails (4) and gives
+ * that result beside the error.
+ *
+ * Progress goes to whoever asked; if he does not want to hear more (Ctrl-C, a
+ * connection that is gone, a daemon that ends), the check is given up.
+ *
+ * Failure modes: problems were found (-EUCLEAN); given up (-ECANCELED); the pool
+ * is open elsewhere (-EBUSY, with the pid); what can't be read at all.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cmd/args.h"
+#include "cmd/text.h"
+#include "meta/check.h"
+
+static const struct cmd_option options[] = {
+	CMD_OPTION_SP,
+	{ 0 },
+};
+
+struct watch {
+	struct cmd_progress *progress; /* or NULL */
+	atomic_bool cancel;
+};
+
+static void report_progress(uint64_t done, uint64_t total, void *arg)
+{
+	struct watch *watch = arg;
+
+	if (watch->progress && watch->progress->report(watch->progress, "checking", done, total))
+		atomic_store(&watch->cancel, true);
+}
+
+static void set_count(json_t *object, const char *key, uint64_t n)
+{
+	json_object_set_new(object, key, json_integer((json_int_t)n));
+}
+
+/* Only what the finding names. */
+static void set_place(json_t *object, const char *key, uint64_t n)
+{
+	if (n != META_CHECK_NONE)
+		set_count(object, key, n);
+}
+
+static json_t *finding_to_json(const struct meta_check_finding *finding)
+{
+	const struct meta_check_place *at = &finding->place;
+	json_t *object = json_pack("{s:s, s:o}", "kind", meta_check_kind_to_text(finding->kind), "text",
+				   cmd_text_to_json(finding->text));
+
+	if (at->database < DB_KINDS)
+		json_object_set_new(object, "database", json_string(db_kind_to_text((enum db_kind)at->database)));
+	set_place(object, "pv", at->pv);
+	set_place(object, "disk", at->disk);
+	set_place(object, "layer", at->layer);
+	set_place(object, "store", at->store);
+	set_place(object, "leaf", at->leaf);
+	set_place(object, "entry", at->entry);
+	set_place(object, "chunk", at->chunk);
+	return object;
+}
+
+static json_t *records_to_json(const struct meta_check_report *report)
+{
+	json_t *all = json_object();
+
+	for (unsigned kind = 0; kind < DB_KINDS; kind++) {
+		json_t *one = json_object();
+
+		set_count(one, "read", report->records[kind]);
+		set_count(one, "bad_checksum", report->bad_checksum[kind]);
+		set_count(one, "bad_content", report->bad_content[kind]);
+		json_object_set_new(all, db_kind_to_text((enum db_kind)kind), one);
+	}
+	return all;
+}
+
+static json_t *found_to_json(const struct meta_check_report *report)
+{
+	json_t *found = json_object();
+
+	for (unsigned kind = 0; kind < META_CHECK_KINDS; kind++)
+		if (report->found[kind])
+			set_count(found, meta_check_kind_to_text((enum meta_check_kind)kind), report->found[kind]);
+	return found;
+}
+
+static json_t *report_to_json(const struct meta_check_report *report, bool live)
+{
+	json_t *result = json_object(), *findings = json_array();
+
+	for (unsigned i = 0; i < report->finding_count; i++)
+		json_array_append_new(findings, finding_to_json(&report->findings[i]));
+	json_object_set_new(result, "live", json_boolean(live));
+	json_object_set_new(result, "unclean", json_boolean(report->unclean));
+	set_count(result, "problems", report->problems);
+	set_count(result, "not_judged", report->not_judged);
+	set_count(result, "pvs", report->pvs);
+	set_count(result, "disks", report->disks);
+	set_count(result, "layers", report->layers);
+	set_count(result, "snapshots", report->snapshots);
+	set_count(result, "leaves", report->leaves);
+	set_count(result, "chunks_owned", report->chunks_owned);
+	json_object_set_new(result, "records", records_to_json(report));
+	json_object_set_new(result, "found", found_to_json(report));
+	json_object_set_new(result, "findings", findings);
+	return result;
+}
+
+static int check(struct cmd_context *ctx, struct meta_check_report *report, json_t **ret_result, struct base_error *err)
+{
+	struct watch watch = { .progress = ctx->progress };
+	struct meta_check_args args = {
+		.pool = ctx->meta,
+		.progress = report_progress,
+		.ctx = &watch,
+		.cancel = &watch.cancel,
+	};
+	int r = ctx->meta ? meta_check(&args, report, err) : meta_check_dir(ctx->directory, &args, report, err);
+
+	if (r < 0)
+		return r;
+	*ret_result = report_to_json(report, ctx->service != NULL);
+	if (report->problems)
+		return base_error_set(err, -EUCLEAN, "%llu problems found: the pool is damaged; keep a copy of its directory",
+				      (unsigned long long)report->problems);
+	return 0;
+}
+
+static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
+{
+	struct meta_check_report *report = calloc(1, sizeof(*report));
+
+	if (!report)
+		return base_error_set(err, -ENOMEM, "out of memory");
+
+	int r = check(ctx, report, ret_result, err);
+
+	free(report);
+	return r;
+}
+
+static unsigned needs(const json_t *args)
+{
+	return CMD_CLOSED;
+}
+
+const struct cmd_verb cmd_check = {
+	.name = "check",
+	.summary = "check a pool's metadata",
+	.synopsis = "bdfs check [-sp POOL]",
+	.about = "Checks every record's checksum and content, that every chunk of the pool is owned once and marked as owned,\n"
+		 "that disks, layers and indexes agree, and that the labels of the physical volumes belong to this pool and\n"
+		 "this day. It works on a mounted pool while it is in use, and on one that is not mounted, even if that can't\n"
+		 "be opened. It changes nothing and repairs nothing. Ctrl-C ends it.\n"
+		 "It succeeds if nothing is wrong. --json has the numbers, of what was read and of each kind of problem.",
+	.examples = "bdfs check -sp vms\n"
+		    "bdfs check -sp vms --json",
+	.exits = "4 also if problems were found",
+	.options = options,
+	.run = run,
+	.needs = needs,
+};

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mkbdsp: makes a backing device, that is a thin disk, in a pool.
+ *
+ * `mkbdsp [-sp POOL] SIZE -bd NAME` as VIOS has it. With -count N it makes
+ * NAME0 to NAME(N-1) in one transaction: all or none, and far faster than N
+ * commands.
+ *
+ * VIOS also maps with this verb (-vadapter, -tn). Targets come with a later
+ * release; until then those options are refused rather than ignored, since a
+ * script that believes its guest has a disk is worse off than one that stops.
+ *
+ * Failure modes: the name is taken (4), too long (40), the pool is not there
+ * (23); a size of 0, or beyond the largest disk (1).
+ */
+#include <errno.h>
+
+#include "cmd/args.h"
+#include "cmd/disks.h"
+
+static const struct cmd_option options[] = {
+	CMD_OPTION_SP,
+	{ "size", NULL, CMD_SIZE, CMD_POSITIONAL | CMD_REQUIRED, "SIZE",
+	  "how large, such as 20G; a bare number counts megabytes" },
+	{ "bd", NULL, CMD_TEXT, CMD_REQUIRED, "NAME", "its name: 1 to 127 bytes, any but '/'" },
+	{ "count", NULL, CMD_NUMBER, 0, "N", "make N disks, NAME0 to NAME(N-1), all or none" },
+	{ "block", NULL, CMD_NUMBER, 0, "BYTES", "logical block size, 512 (the default) or 4096" },
+	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL, "thick disks are not in this release; leave it out for a thin one" },
+	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER",
+	  "virtual target devices (VTDs) are not in this release; make the disk without it" },
+	{ "tn", NULL, CMD_TEXT, CMD_LATER, "VTD",
+	  "virtual target devices (VTDs) are not in this release; make the disk without it" },
+	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
+	{ 0 },
+};
+
+static int check_block(int64_t block_bytes, struct base_error *err)
+{
+	if (block_bytes != 512 && block_bytes != 4096)
+		return base_error_set(err, -EINVAL, "-block %lld: must be 512 or 4096", (long long)block_bytes);
+	return 0;
+}
+
+static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
+{
+	int64_t block_bytes = cmd_arg_number(args, "block", 512);
+	char name[4 * NAME_BYTES_MAX];
+	struct base_size size;
+	int r = cmd_arg_text(args, "bd", name, sizeof(name), err);
+
+	if (r == -ENAMETOOLONG)
+		ctx->subject = CMD_SUBJECT_BD;
+	if (r == 0)
+		r = check_block(block_bytes, err);
+	if (r == 0)
+		r = cmd_arg_size(args, "size", &size);
+	if (r != 0)
+		return r;
+	if (size.is_increment)
+		return base_error_set(err, -EINVAL, "%s: a new disk has no size to add to: write it without the +", name);
+	if (cmd_arg_number(args, "count", 1) == 0)
+		return base_error_set(err, -EINVAL, "%s: -count 0 would make nothing", name);
+	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), (uint32_t)block_bytes, ret_result,
+			       err);
+}
+
+static unsigned needs(const json_t *args)
+{
+	return CMD_CHANGES;
+}
+
+const struct cmd_verb cmd_mkbdsp = {
+	.name = "mkbdsp",
+	.summary = "make a disk",
+	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES]",
+	.about = "Makes a thin disk: it takes space in the pool as it is written to. It is there at once, durably, as\n"
+		 "disks/NAME in the pool's mount, and after a crash it is there whole or not at all.\n"
+		 "The disks together may be larger than the pool; `bdfs lssp` shows by how much.\n"
+		 "SIZE is rounded up to whole blocks.",
+	.examples = "bdfs mkbdsp -sp vms 20G -bd web1\n"
+		    "bdfs mkbdsp -sp vms 512M -bd scratch -count 100",
+	.exits = "23 no such pool; 40 NAME is too long",
+	.options = options,
+	.run = run,
+	.needs = needs,
+};

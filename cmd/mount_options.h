@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What -o says to `bdfs mount` and to mount(8).
+ *
+ * Ours: ro, rw, allow_other, engine=NAME, queues=N. For the kernel: noexec,
+ * nodev, nosuid, noatime and their like. Of mount(8) and fstab, without a
+ * meaning here: defaults, _netdev, nofail, auto, user, x-anything ... Anything
+ * else is refused.
+ *
+ * Context: any thread, pure.
+ */
+#ifndef CMD_MOUNT_OPTIONS_H
+#define CMD_MOUNT_OPTIONS_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+#define CMD_QUEUES_MAX 64
+
+struct cmd_mount_options {
+	bool read_only;
+	bool allow_other;
+	char engine[16];  /* "" = probe */
+	unsigned queues;  /* 0 = one a core */
+	char kernel[256]; /* comma-separated, "" = none */
+};
+
+/* Adds what text says to *options. sloppy: unknown options are passed over. Return: 0; -EINVAL with err. */
+MUST_CHECK int cmd_mount_options_parse(const char *text, bool sloppy, struct cmd_mount_options *options,
+				       struct base_error *err);
+
+#endif

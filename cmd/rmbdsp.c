@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rmbdsp: deletes a disk, or all disks of a pool.
+ *
+ * In VIOS this verb deletes data without a question, even of a disk in use.
+ * Here deleting is never a side effect: a terminal is asked, anything else needs
+ * --yes, and a disk that is open is refused whatever is said. -f is accepted
+ * and means --yes, nothing more.
+ *
+ * The disk leaves the catalogue in one transaction; its space comes back in the
+ * background, also across restarts.
+ *
+ * Failure modes: not confirmed (1); no such disk (39); in use (4). With -all
+ * every disk is looked at before the first is deleted.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "cmd/args.h"
+#include "cmd/disks.h"
+#include "meta/pool.h"
+
+static const struct cmd_option options[] = {
+	CMD_OPTION_SP,
+	{ "bd", NULL, CMD_TEXT, 0, "NAME", "the disk" },
+	{ "all", NULL, CMD_FLAG, 0, NULL, "every disk of the pool" },
+	{ "yes", "f", CMD_FLAG, 0, NULL, "don't ask; needed where there is no terminal to ask" },
+	{ "vtd", NULL, CMD_TEXT, CMD_LATER, "VTD", "virtual target devices (VTDs) are not in this release" },
+	{ "savebd", NULL, CMD_FLAG, CMD_LATER, NULL,
+	  "virtual target devices (VTDs) are not in this release, so there is no mapping to remove" },
+	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
+	{ 0 },
+};
+
+static const char *const either[] = { "bd", "all", NULL };
+
+static int remove_one(struct cmd_context *ctx, const json_t *args, json_t *removed, struct base_error *err)
+{
+	char name[4 * NAME_BYTES_MAX];
+	struct meta_disk *disk;
+	int r = cmd_arg_text(args, "bd", name, sizeof(name), err);
+
+	if (r == -ENAMETOOLONG)
+		ctx->subject = CMD_SUBJECT_BD;
+	if (r == 0)
+		r = cmd_disk_find(ctx, name, &disk, err);
+	if (r < 0)
+		return r;
+
+	json_t *about = cmd_disk_to_json(disk);
+
+	ctx->subject = CMD_SUBJECT_NONE;
+	r = cmd_disk_remove(ctx, disk, err);
+	if (r == 0)
+		json_array_append(removed, about);
+	json_decref(about);
+	meta_disk_put(disk);
+	return r;
+}
+
+static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
+{
+	int which = cmd_arg_one_of(args, either, err);
+
+	if (which < 0)
+		return which;
+	if (!cmd_arg_flag(args, "yes"))
+		return base_error_set(err, -EINVAL, "not confirmed, nothing was deleted: add --yes to delete %s",
+				      which == 0 ? "the disk and its data" : "all disks and their data");
+
+	json_t *removed = json_array();
+	int r = which == 0 ? remove_one(ctx, args, removed, err) : cmd_disk_remove_all(ctx, removed, err);
+
+	if (r < 0)
+		json_decref(removed);
+	else
+		*ret_result = json_pack("{s:o}", "removed", removed);
+	return r;
+}
+
+static bool question(const json_t *args, char *buf, size_t room)
+{
+	const char *sp = json_string_value(json_object_get(args, "sp"));
+	const char *bd = json_string_value(json_object_get(args, "bd"));
+
+	if (cmd_arg_flag(args, "yes") || (!bd && !cmd_arg_flag(args, "all")))
+		return false;
+	snprintf(buf, room, "Delete %s%s of %s%s and all data on %s?", bd ? "disk " : "ALL disks", bd ? bd : "",
+		 sp ? "pool " : "the default pool", sp ? sp : "", bd ? "it" : "them");
+	return true;
+}
+
+static unsigned needs(const json_t *args)
+{
+	return CMD_CHANGES;
+}
+
+const struct cmd_verb cmd_rmbdsp = {
+	.name = "rmbdsp",
+	.summary = "delete disks",
+	.synopsis = "bdfs rmbdsp [-sp POOL] {-bd NAME | -all} [--yes]",
+	.about = "Deletes a disk and its data. Asks first on a terminal; without one it needs --yes. -f is accepted and\n"
+		 "means --yes and nothing else. A disk that is in use is refused in any case.\n"
+		 "The space comes back in the background, within moments.",
+	.examples = "bdfs rmbdsp -sp vms -bd web1\n"
+		    "bdfs rmbdsp -sp scratch -all --yes",
+	.exits = "23 no such pool; 39 no such disk in the pool",
+	.options = options,
+	.run = run,
+	.needs = needs,
+	.question = question,
+};
