@@ -1,0 +1,794 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine alone, on a device in memory, in one thread: random requests,
+ * random interleaving of every thread's steps, and the power (or the process)
+ * gone at a random event. One child process a case; a case is its seed.
+ *
+ *   model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--verbose]
+ *
+ * A case: make a pool and three disks; run; end it at event number `stop`;
+ * open what is left; check the metadata; read every sector of every disk and let
+ * the oracle judge; go on from there, and end it a second time, sometimes while
+ * it is still recovering from the first.
+ *
+ * What is held: everything flushed is there; every other sector is old or new;
+ * never another disk's bytes, discarded space or rubbish; after a kill every
+ * completed byte is there; live reads never go back; the space bitmap equals the
+ * owned chunks.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "iocore/internal.h"
+#include "meta/check.h"
+#include "meta/internal.h"
+#include "tests/model/oracle.h"
+#include "tests/model/sim_device.h"
+
+#define DISKS 3
+#define SLOTS 24
+#define SECTOR 512
+#define DISK_SECTORS (24 * MIB / SECTOR) /* largest size in a case; three leaves */
+#define IO_SECTORS_MAX 1280
+
+enum ending { END_CUT, END_KILL, END_NONE };
+
+struct size_version {
+	uint64_t bytes, submitted, completed, durable, op;
+	bool resize; /* else a write that may have made the disk longer */
+};
+
+struct disk {
+	struct oracle oracle;
+	uint32_t id;
+	char name[32];
+	struct meta_disk *meta;
+	struct ioc_bd *bd;
+	struct size_version sizes[64];
+	unsigned size_count;
+	unsigned flying;
+	bool resizing;
+};
+
+struct slot {
+	struct ioc_request req;
+	struct iovec iov[3];
+	struct sim *sim;
+	struct disk *disk;
+	bool busy;
+	uint64_t op, submitted, first, count;
+	uint32_t version;
+	char *buf;
+};
+
+struct sim {
+	uint64_t seed, state, now, ops, events, stop_at;
+	enum ending ending;
+	bool verbose, stopping;
+	jmp_buf gone;
+	char dir[2][64];
+	unsigned where;
+	struct sim_device device;
+	struct sim_engine engine;
+	struct meta_pool *pool;
+	struct ioc_pool *ioc;
+	struct disk disks[DISKS];
+	struct slot slots[SLOTS];
+	uint32_t next_version, next_disk_id;
+	uint64_t done_ops, enospc, checked_sectors;
+};
+
+/* ---- random, time, the end ---------------------------------------------------------------- */
+
+static uint64_t next_random(struct sim *sim)
+{
+	/* splitmix64 */
+	uint64_t z = (sim->state += UINT64_C(0x9e3779b97f4a7c15));
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static uint64_t below(struct sim *sim, uint64_t n)
+{
+	return next_random(sim) % n;
+}
+
+static uint64_t random_of_device(void *ctx)
+{
+	return next_random(ctx);
+}
+
+__attribute__((format(printf, 2, 3), noreturn)) static void fail(struct sim *sim, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	printf("model: FAILED, seed %" PRIu64 ", event %" PRIu64 ": ", sim->seed, sim->events);
+	vprintf(fmt, args);
+	printf("\n  again: model --seed %" PRIu64 " --cases 1 --verbose\n", sim->seed);
+	va_end(args);
+	fflush(stdout);
+	_exit(1);
+}
+
+static void event(void *ctx, const char *what)
+{
+	struct sim *sim = ctx;
+
+	sim->now++;
+	if (++sim->events != sim->stop_at)
+		return;
+	if (sim->verbose)
+		printf("  ends at event %" PRIu64 " (%s)\n", sim->events, what);
+	longjmp(sim->gone, 1);
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+static uint64_t size_sectors(const struct disk *disk)
+{
+	return meta_disk_size(disk->meta) / SECTOR;
+}
+
+static void add_size(struct sim *sim, struct disk *disk, uint64_t bytes, uint64_t op, bool resize)
+{
+	if (disk->size_count == ARRAY_LEN(disk->sizes)) {
+		memmove(disk->sizes, disk->sizes + 32, 32 * sizeof(disk->sizes[0]));
+		disk->size_count = 32;
+	}
+	disk->sizes[disk->size_count++] = (struct size_version){ bytes, sim->now, ORACLE_NEVER, ORACLE_NEVER, op, resize };
+}
+
+static void complete_size(struct sim *sim, struct disk *disk, uint64_t op, bool durable)
+{
+	for (unsigned i = 0; i < disk->size_count; i++) {
+		if (disk->sizes[i].op != op)
+			continue;
+		disk->sizes[i].completed = sim->now;
+		if (durable)
+			disk->sizes[i].durable = sim->now;
+	}
+}
+
+static void judge_read(struct slot *slot)
+{
+	for (uint64_t i = 0; i < slot->count; i++) {
+		const char *why = oracle_judge(&slot->disk->oracle, slot->first + i, slot->buf + i * SECTOR, ORACLE_LIVE, slot->submitted);
+		if (why)
+			oracle_print(&slot->disk->oracle, slot->first + i, slot->buf + i * SECTOR);
+		if (why)
+			fail(slot->sim, "live read of %s, sector %" PRIu64 ": %s", slot->disk->name, slot->first + i, why);
+	}
+	slot->sim->checked_sectors += slot->count;
+}
+
+static void flushed(struct sim *sim, struct disk *disk, uint64_t submitted)
+{
+	oracle_flushed(&disk->oracle, submitted, sim->now);
+	for (unsigned i = 0; i < disk->size_count; i++)
+		if (disk->sizes[i].completed < submitted && disk->sizes[i].durable == ORACLE_NEVER)
+			disk->sizes[i].durable = sim->now;
+}
+
+static bool allowed(int result)
+{
+	return result == 0 || result == -ENOSPC || result == -EINVAL;
+}
+
+static void done(struct ioc_request *req, int result)
+{
+	struct slot *slot = req->ctx;
+	struct sim *sim = slot->sim;
+	struct disk *disk = slot->disk;
+	bool durable = req->op == IOC_OP_RESIZE || (req->flags & IOC_FUA);
+
+	sim->now++;
+	slot->busy = false;
+	disk->flying--;
+	sim->done_ops++;
+	sim->enospc += result == -ENOSPC;
+	if (req->op == IOC_OP_RESIZE)
+		disk->resizing = false;
+	if (!allowed(result))
+		fail(sim, "op %d on %s ended with %d (%s)", req->op, disk->name, result, strerror(-result));
+	if (result < 0)
+		return; /* what it changed stays possible */
+	if (req->op == IOC_OP_READ)
+		judge_read(slot);
+	else if (req->op == IOC_OP_FLUSH)
+		flushed(sim, disk, slot->submitted);
+	else if (req->op != IOC_OP_ALLOCATE) {
+		oracle_complete(&disk->oracle, slot->first, slot->count, slot->op, sim->now, durable);
+		complete_size(sim, disk, slot->op, durable);
+	}
+}
+
+/* One to three segments, so that scattered data is tested too. */
+static void cut_segments(struct sim *sim, struct slot *slot, uint64_t bytes)
+{
+	unsigned count = bytes >= 3 * SECTOR ? 1 + (unsigned)below(sim, 3) : 1;
+	char *at = slot->buf;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t n = i + 1 == count ? bytes : (1 + below(sim, bytes / SECTOR - (count - i - 1))) * SECTOR;
+		if (i + 1 < count && n > bytes - (count - i - 1) * SECTOR)
+			n = bytes - (count - i - 1) * SECTOR;
+		slot->iov[i] = (struct iovec){ at, n };
+		at += n;
+		bytes -= n;
+	}
+	slot->req.segments = slot->iov;
+	slot->req.segment_count = count;
+}
+
+static void pick_range(struct sim *sim, struct slot *slot, uint64_t limit, uint64_t longest)
+{
+	static const uint64_t lengths[] = { 1, 3, 8, 8, 16, 64, 128, 300, IO_SECTORS_MAX };
+
+	uint64_t length = lengths[below(sim, ARRAY_LEN(lengths))];
+	uint64_t count = MIN(MIN(length, longest), limit);
+	slot->first = below(sim, limit - count + 1);
+	if (below(sim, 2))
+		slot->first = round_down_to(slot->first, 8);
+	/* Much of the work in a small part of the disk, or writes would seldom meet. */
+	if (below(sim, 3))
+		slot->first %= MIN(limit - count + 1, 4096);
+	slot->count = count;
+}
+
+static void prepare_write(struct sim *sim, struct slot *slot, bool grows)
+{
+	struct disk *disk = slot->disk;
+
+	pick_range(sim, slot, grows ? DISK_SECTORS : size_sectors(disk), IO_SECTORS_MAX);
+	slot->version = ++sim->next_version;
+	slot->req.flags = (grows ? IOC_GROW : 0) | (below(sim, 8) == 0 ? IOC_FUA : 0);
+	oracle_fill(disk->id, slot->first, slot->count, slot->version, slot->buf);
+	oracle_submit(&disk->oracle, slot->first, slot->count, slot->version, slot->op, sim->now);
+	if (grows)
+		add_size(sim, disk, (slot->first + slot->count) * SECTOR, slot->op, false);
+	cut_segments(sim, slot, slot->count * SECTOR);
+}
+
+static void prepare_zeroes(struct sim *sim, struct slot *slot)
+{
+	pick_range(sim, slot, size_sectors(slot->disk), below(sim, 4) ? 700 : DISK_SECTORS);
+	slot->req.flags = slot->req.op == IOC_OP_WRITE_ZEROES && below(sim, 2) ? IOC_KEEP_SPACE : 0;
+	oracle_submit(&slot->disk->oracle, slot->first, slot->count, 0, slot->op, sim->now);
+}
+
+static void prepare_resize(struct sim *sim, struct slot *slot)
+{
+	struct disk *disk = slot->disk;
+	uint64_t old = size_sectors(disk), new = below(sim, DISK_SECTORS + 1);
+
+	if (below(sim, 2))
+		new = MIN(new, 3000);
+	disk->resizing = true;
+	slot->req.offset = new * SECTOR;
+	slot->first = MIN(new, old);
+	/* A write that grows the disk meanwhile may put data anywhere above: all of it is cut off. */
+	slot->count = DISK_SECTORS - slot->first;
+	oracle_submit(&disk->oracle, slot->first, slot->count, 0, slot->op, sim->now);
+	add_size(sim, disk, new * SECTOR, slot->op, true);
+}
+
+static struct slot *free_slot(struct sim *sim)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (!sim->slots[i].busy)
+			return &sim->slots[i];
+	return NULL;
+}
+
+static uint64_t oldest_submission(struct sim *sim)
+{
+	uint64_t oldest = sim->now;
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (sim->slots[i].busy)
+			oldest = MIN(oldest, sim->slots[i].submitted);
+	return oldest;
+}
+
+static enum ioc_op pick_op(struct sim *sim, struct disk *disk)
+{
+	uint64_t dice = below(sim, 100);
+
+	if (dice < 52)
+		return IOC_OP_WRITE;
+	if (dice < 76)
+		return IOC_OP_READ;
+	if (dice < 84)
+		return IOC_OP_FLUSH;
+	if (dice < 90)
+		return IOC_OP_DISCARD;
+	if (dice < 95)
+		return IOC_OP_WRITE_ZEROES;
+	if (dice < 98)
+		return IOC_OP_ALLOCATE;
+	return disk->resizing ? IOC_OP_FLUSH : IOC_OP_RESIZE;
+}
+
+static void submit(struct sim *sim)
+{
+	struct slot *slot = free_slot(sim);
+	struct disk *disk = &sim->disks[below(sim, DISKS)];
+
+	if (!slot)
+		return;
+	disk->oracle.horizon = oldest_submission(sim);
+	enum ioc_op op = pick_op(sim, disk);
+	bool grows = op == IOC_OP_WRITE && !disk->resizing && below(sim, 12) == 0;
+	if (size_sectors(disk) == 0 && op != IOC_OP_RESIZE && op != IOC_OP_FLUSH && !grows)
+		return;
+	sim->now++;
+	slot->disk = disk;
+	slot->op = ++sim->ops;
+	slot->submitted = sim->now;
+	slot->busy = true;
+	slot->first = slot->count = 0;
+	slot->req.op = op;
+	slot->req.flags = 0;
+	slot->req.bd = disk->bd;
+	slot->req.queue = &sim->ioc->queues[0];
+	slot->req.done = done;
+	slot->req.ctx = slot;
+	slot->req.segments = NULL;
+	slot->req.segment_count = 0;
+	if (op == IOC_OP_WRITE)
+		prepare_write(sim, slot, grows);
+	else if (op == IOC_OP_DISCARD || op == IOC_OP_WRITE_ZEROES)
+		prepare_zeroes(sim, slot);
+	else if (op == IOC_OP_RESIZE)
+		prepare_resize(sim, slot);
+	else if (op != IOC_OP_FLUSH)
+		pick_range(sim, slot, size_sectors(disk), IO_SECTORS_MAX);
+	if (op == IOC_OP_READ)
+		cut_segments(sim, slot, slot->count * SECTOR);
+	if (op != IOC_OP_RESIZE)
+		slot->req.offset = slot->first * SECTOR;
+	slot->req.length = op == IOC_OP_RESIZE ? 0 : slot->count * SECTOR;
+	disk->flying++;
+	ioc_bd_submit(&slot->req);
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static void must(struct sim *sim, int rc, const struct base_error *err, const char *what)
+{
+	if (rc != 0)
+		fail(sim, "%s: %d %s", what, rc, err->text);
+}
+
+static void wake_nobody(void *ctx)
+{
+}
+
+static void open_queue(struct sim *sim)
+{
+	sim->ioc = calloc(1, sizeof(*sim->ioc));
+	sim->ioc->queues = calloc(1, sizeof(*sim->ioc->queues));
+	sim->ioc->meta = sim->pool;
+	sim->ioc->queue_count = 1;
+	pthread_mutex_init(&sim->ioc->lock, NULL);
+	if (queue_init(&sim->ioc->queues[0], sim->ioc, sim->pool, 0) < 0)
+		abort();
+	base_mailbox_init(&sim->ioc->queues[0].box, wake_nobody, NULL);
+	sim_engine_init(&sim->engine, &sim->device);
+	sim->ioc->queues[0].engine = &sim->engine.base;
+}
+
+static void open_disk(struct sim *sim, struct disk *disk)
+{
+	struct base_error err = { 0 };
+
+	disk->meta = meta_disk_get_by_name(sim->pool, disk->name);
+	if (!disk->meta)
+		fail(sim, "disk %s is gone", disk->name);
+	must(sim, ioc_disk_open(sim->ioc, disk->meta, &disk->bd, &err), &err, "opening a disk");
+	disk->flying = 0;
+	disk->resizing = false;
+}
+
+static void open_pool(struct sim *sim)
+{
+	struct meta_pool_open_args args = { .dir = sim->dir[sim->where], .no_threads = true, .pv_ops = &sim_pv_ops,
+					    .pv_ctx = &sim->device, .leaf_cache_leaves = 3 };
+	struct base_error err = { 0 };
+
+	must(sim, meta_pool_open(&args, &sim->pool, &err), &err, "opening the pool");
+	open_queue(sim);
+}
+
+static void new_disk(struct sim *sim, struct disk *disk)
+{
+	struct meta_disk_spec spec = { .size_bytes = below(sim, DISK_SECTORS + 1) * SECTOR };
+	struct base_error err = { 0 };
+
+	disk->id = ++sim->next_disk_id;
+	snprintf(disk->name, sizeof(disk->name), "disk%u", disk->id);
+	snprintf(spec.name, sizeof(spec.name), "%s", disk->name);
+	oracle_init(&disk->oracle, disk->id, DISK_SECTORS);
+	disk->size_count = 1;
+	disk->sizes[0] = (struct size_version){ spec.size_bytes, 0, 0, 0, 0, true };
+	must(sim, meta_disk_create(sim->pool, &spec, 1, NULL, &err), &err, "creating a disk");
+	open_disk(sim, disk);
+}
+
+static void replace_disk(struct sim *sim, struct disk *disk)
+{
+	struct base_error err = { 0 };
+
+	if (disk->flying > 0)
+		return;
+	ioc_disk_close(disk->bd);
+	must(sim, meta_disk_remove(disk->meta, &err), &err, "removing a disk");
+	meta_disk_put(disk->meta);
+	oracle_free(&disk->oracle);
+	new_disk(sim, disk);
+}
+
+static void turn(struct sim *sim)
+{
+	queue_turn(&sim->ioc->queues[0], 0);
+}
+
+static void one_step(struct sim *sim, struct db_txn **slot)
+{
+	uint64_t dice = below(sim, 1000);
+
+	if (dice < 300)
+		submit(sim);
+	else if (dice < 560)
+		sim_device_complete_one(&sim->device);
+	else if (dice < 780)
+		turn(sim);
+	else if (dice < 860)
+		mw_step(sim->pool, base_clock_ns() + (below(sim, 4) == 0 ? 2 * COMMIT_INTERVAL_NS : 0));
+	else if (dice < 920)
+		lookup_step(sim->pool, slot);
+	else if (dice < 998)
+		bg_step(sim->pool, base_clock_ns());
+	else
+		replace_disk(sim, &sim->disks[below(sim, DISKS)]);
+}
+
+static bool anything_flies(struct sim *sim)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (sim->slots[i].busy)
+			return true;
+	return false;
+}
+
+/* Until all that was asked is answered. */
+static void drain(struct sim *sim)
+{
+	struct db_txn *slot = NULL;
+
+	for (unsigned i = 0; anything_flies(sim); i++) {
+		if (i > 2000000)
+			fail(sim, "requests hang");
+		sim_device_complete_one(&sim->device);
+		turn(sim);
+		lookup_step(sim->pool, &slot);
+		mw_step(sim->pool, base_clock_ns());
+		bg_step(sim->pool, base_clock_ns());
+	}
+	db_read_free(slot);
+}
+
+/* ---- after the end ------------------------------------------------------------------------ */
+
+static void copy_file(struct sim *sim, const char *name)
+{
+	char from[128], to[128], buf[65536];
+	ssize_t n;
+
+	snprintf(from, sizeof(from), "%s/%s", sim->dir[sim->where], name);
+	snprintf(to, sizeof(to), "%s/%s", sim->dir[!sim->where], name);
+	unlink(to);
+	int in = open(from, O_RDONLY | O_CLOEXEC);
+	if (in < 0)
+		return;
+	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		if (write(out, buf, (size_t)n) != n)
+			abort();
+	close(in);
+	close(out);
+}
+
+/* LMDB's file is as of its last commit: nothing of the device happens while one is written. The old environment stays
+ * open on the old file, as a dead process's memory would: nobody looks at it again. */
+static void move_metadata(struct sim *sim, bool with_log)
+{
+	char path[128];
+
+	copy_file(sim, "data.mdb");
+	snprintf(path, sizeof(path), "%s/lock.mdb", sim->dir[!sim->where]);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/restart", sim->dir[!sim->where]);
+	unlink(path);
+	if (with_log)
+		copy_file(sim, "restart");
+	sim->where = !sim->where;
+}
+
+static void check_metadata(struct sim *sim)
+{
+	struct meta_check_report report;
+	struct base_error err = { 0 };
+	struct meta_check_args args = { .pool = sim->pool };
+
+	must(sim, meta_check(&args, &report, &err), &err, "check");
+	if (report.problems != 0)
+		fail(sim, "check found %" PRIu64 " problems; the first: %s", report.problems, report.findings[0].text);
+}
+
+static void check_size(struct sim *sim, struct disk *disk, enum oracle_mode mode)
+{
+	uint64_t size = meta_disk_size(disk->meta);
+
+	for (unsigned i = 0; i < disk->size_count; i++) {
+		struct size_version *f = &disk->sizes[i];
+		bool ok = f->bytes == size;
+		for (unsigned k = 0; ok && k < disk->size_count; k++) {
+			struct size_version *b = &disk->sizes[k];
+			bool counts = mode == ORACLE_CUT ? b->durable != ORACLE_NEVER : b->completed != ORACLE_NEVER;
+			/* A growth never makes a disk smaller: only a resize replaces a larger size. */
+			ok = !(counts && f->completed < b->submitted && (b->bytes > f->bytes || b->resize));
+		}
+		if (ok)
+			return;
+	}
+	for (unsigned i = 0; i < disk->size_count; i++)
+		printf("  size %" PRIu64 " submitted %" PRIu64 " completed %" PRIu64 " durable %" PRIu64 " op %" PRIu64 "\n", disk->sizes[i].bytes,
+		       disk->sizes[i].submitted, disk->sizes[i].completed, disk->sizes[i].durable, disk->sizes[i].op);
+	fail(sim, "%s has an impossible size: %" PRIu64, disk->name, size);
+}
+
+static void call_done(struct ioc_request *req, int result)
+{
+	*(int *)req->ctx = result;
+}
+
+static void read_now(struct sim *sim, struct disk *disk, uint64_t first, uint64_t count, char *buf)
+{
+	static struct ioc_request req;
+	struct iovec iov = { buf, count * SECTOR };
+	struct db_txn *slot = NULL;
+	int result = 1;
+
+	req = (struct ioc_request){ .op = IOC_OP_READ, .bd = disk->bd, .queue = &sim->ioc->queues[0], .offset = first * SECTOR,
+				    .length = count * SECTOR, .segments = &iov, .segment_count = 1, .done = call_done, .ctx = &result };
+	ioc_bd_submit(&req);
+	while (result == 1) {
+		turn(sim);
+		sim_device_complete_one(&sim->device);
+		lookup_step(sim->pool, &slot);
+	}
+	db_read_free(slot);
+	if (result < 0)
+		fail(sim, "reading %s after the restart: %s", disk->name, strerror(-result));
+}
+
+static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode)
+{
+	uint64_t sectors = size_sectors(disk), step = 2048;
+	char *buf = malloc(step * SECTOR);
+
+	check_size(sim, disk, mode);
+	for (uint64_t first = 0; first < sectors; first += step) {
+		uint64_t count = MIN(step, sectors - first);
+		read_now(sim, disk, first, count, buf);
+		for (uint64_t i = 0; i < count; i++) {
+			const char *why = oracle_judge(&disk->oracle, first + i, buf + i * SECTOR, mode, 0);
+			if (why)
+				oracle_print(&disk->oracle, first + i, buf + i * SECTOR);
+			if (why)
+				fail(sim, "%s, sector %" PRIu64 " after the %s: %s", disk->name, first + i,
+				     mode == ORACLE_CUT ? "power cut" : mode == ORACLE_KILLED ? "kill" : "run", why);
+			if (mode != ORACLE_LIVE)
+				oracle_settle(&disk->oracle, first + i, buf + i * SECTOR);
+		}
+		sim->checked_sectors += count;
+	}
+	/* What is past the end is zeros, whenever the disk grows again. */
+	memset(buf, 0, SECTOR);
+	for (uint64_t s = sectors; mode != ORACLE_LIVE && s < DISK_SECTORS; s++)
+		oracle_settle(&disk->oracle, s, buf);
+	disk->size_count = 1;
+	disk->sizes[0] = (struct size_version){ meta_disk_size(disk->meta), 1, 1, 1, 0, true };
+	free(buf);
+}
+
+static void recover(struct sim *sim)
+{
+	bool cut = sim->ending == END_CUT;
+
+	if (cut)
+		sim_device_cut(&sim->device);
+	else
+		sim_device_kill(&sim->device);
+	move_metadata(sim, !cut);
+	for (unsigned i = 0; i < SLOTS; i++)
+		sim->slots[i].busy = false;
+	/* A third of the recoveries are themselves cut or killed. */
+	sim->stop_at = below(sim, 3) == 0 ? sim->events + 1 + below(sim, 8) : 0;
+	if (setjmp(sim->gone) != 0) {
+		if (cut)
+			sim_device_cut(&sim->device);
+		else
+			sim_device_kill(&sim->device);
+		move_metadata(sim, !cut);
+		sim->stop_at = 0;
+	}
+	open_pool(sim);
+	sim->stop_at = 0;
+	for (unsigned i = 0; i < DISKS; i++)
+		open_disk(sim, &sim->disks[i]);
+	check_metadata(sim);
+	for (unsigned i = 0; i < DISKS; i++)
+		judge_disk(sim, &sim->disks[i], cut ? ORACLE_CUT : ORACLE_KILLED);
+}
+
+static void close_in_order(struct sim *sim)
+{
+	struct base_error err = { 0 };
+
+	drain(sim);
+	for (unsigned i = 0; i < DISKS; i++) {
+		judge_disk(sim, &sim->disks[i], ORACLE_LIVE);
+		ioc_disk_close(sim->disks[i].bd);
+		meta_disk_put(sim->disks[i].meta);
+	}
+	queue_done(&sim->ioc->queues[0]);
+	must(sim, meta_pool_close(sim->pool, &err), &err, "closing the pool");
+	open_pool(sim);
+	check_metadata(sim);
+}
+
+/* ---- a case ------------------------------------------------------------------------------- */
+
+static void make_pool(struct sim *sim)
+{
+	static const uint64_t sizes[] = { 6 * MIB, 12 * MIB, 40 * MIB };
+	struct meta_pv_spec pv = { .path = "sim" };
+	struct meta_pool_create_args args = { .dir = sim->dir[0], .name = "sim", .pvs = &pv, .pv_count = 1, .pv_ops = &sim_pv_ops,
+					      .pv_ctx = &sim->device };
+	struct base_error err = { 0 };
+
+	sim_device_init(&sim->device, sizes[below(sim, 3)], below(sim, 4) ? 512 : 4096, random_of_device, event, sim);
+	must(sim, meta_pool_create(&args, &err), &err, "making the pool");
+	open_pool(sim);
+	for (unsigned i = 0; i < DISKS; i++)
+		new_disk(sim, &sim->disks[i]);
+}
+
+static void run(struct sim *sim, uint64_t steps)
+{
+	struct db_txn *slot = NULL;
+
+	if (setjmp(sim->gone) != 0) {
+		recover(sim);
+		return;
+	}
+	sim->stop_at = sim->ending == END_NONE ? 0 : sim->events + 1 + below(sim, steps / 2);
+	for (uint64_t i = 0; i < steps; i++)
+		one_step(sim, &slot);
+	/* The event was not reached: end it here. */
+	sim->stop_at = 0;
+	if (sim->ending == END_NONE)
+		drain(sim);
+	else
+		recover(sim);
+}
+
+static int run_case(const char *scratch, uint64_t seed, uint64_t steps, enum ending ending, bool verbose)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+
+	sim->seed = sim->state = seed;
+	sim->ending = ending;
+	sim->verbose = verbose;
+	base_log_set_level(verbose ? BASE_LOG_INFO : BASE_LOG_ERROR);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(sim->dir[i], sizeof(sim->dir[i]), "%s/%u", scratch, i);
+		mkdir(sim->dir[i], 0700);
+	}
+	for (unsigned i = 0; i < SLOTS; i++) {
+		sim->slots[i].sim = sim;
+		sim->slots[i].buf = malloc(IO_SECTORS_MAX * SECTOR);
+	}
+	make_pool(sim);
+	for (unsigned round = 0; round < 2; round++)
+		run(sim, steps);
+	close_in_order(sim);
+	if (verbose)
+		printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64 " sectors judged\n", sim->done_ops,
+		       sim->enospc, sim->events, sim->checked_sectors);
+	fflush(stdout);
+	return sim->done_ops == 0; /* a case that did nothing proves nothing */
+}
+
+static void remove_tree(const char *scratch)
+{
+	static const char *const names[] = { "0/data.mdb", "0/lock.mdb", "0/restart", "1/data.mdb", "1/lock.mdb", "1/restart", "0", "1", "" };
+	char path[128];
+
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", scratch, names[i]);
+		if (unlink(path) != 0)
+			rmdir(path);
+	}
+}
+
+static const char *scratch_base(void)
+{
+	/* In memory: a case opens and copies LMDB files many times, and their durability is not what is tested here. */
+	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+static int run_in_child(uint64_t seed, uint64_t steps, enum ending ending, bool verbose)
+{
+	char scratch[40];
+	int status;
+
+	snprintf(scratch, sizeof(scratch), "%s/bdfs-model-XXXXXX", scratch_base());
+	if (!mkdtemp(scratch))
+		return 2;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0)
+		_exit(run_case(scratch, seed, steps, ending, verbose));
+	waitpid(child, &status, 0);
+	remove_tree(scratch);
+	if (WIFSIGNALED(status)) {
+		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64 " --cases 1 --verbose\n", seed,
+		       WTERMSIG(status), seed);
+		return 1;
+	}
+	return WEXITSTATUS(status);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 1, cases = 100, steps = 6000, bad = 0;
+	enum ending ending = END_CUT;
+	bool verbose = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--verbose") == 0)
+			verbose = true;
+		else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0)
+			seed = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && strcmp(argv[i], "--cases") == 0)
+			cases = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && strcmp(argv[i], "--steps") == 0)
+			steps = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && strcmp(argv[i], "--mode") == 0)
+			ending = strcmp(argv[++i], "kill") == 0 ? END_KILL : strcmp(argv[i], "none") == 0 ? END_NONE : END_CUT;
+		else {
+			fprintf(stderr, "model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--verbose]\n");
+			return 2;
+		}
+	}
+	for (uint64_t i = 0; i < cases && bad < 5; i++)
+		bad += run_in_child(seed + i, steps, ending, verbose) != 0;
+	printf("model: %" PRIu64 " cases from seed %" PRIu64 ", two %s each: %" PRIu64 " failed\n", cases, seed,
+	       ending == END_CUT ? "power cuts" : ending == END_KILL ? "kills" : "runs without an end", bad);
+	return bad != 0;
+}
