@@ -74,6 +74,8 @@ static struct check *check_new(const struct meta_check_args *args, struct base_e
 		return NULL;
 	check->args = args;
 	check->err = err;
+	check->slice_records = CHECK_SLICE_RECORDS;
+	check->hunts = CHECK_HUNTS;
 	check->report = calloc(1, sizeof(*check->report));
 	check->pvs = calloc(1, sizeof(*check->pvs));
 	check->owned = chunk_set_new();

@@ -25,8 +25,9 @@
 #include "meta/check.h"
 #include "meta/internal.h"
 
-/* Records read in one transaction at most. */
-#define CHECK_RECORDS_A_SLICE 512
+/* Records read in one transaction at most; how often suspects are looked for again before the metadata thread is asked. */
+#define CHECK_SLICE_RECORDS 512
+#define CHECK_HUNTS 3
 
 /* ---- sets of chunks ------------------------------------------------------------------------ */
 
@@ -108,6 +109,7 @@ struct check {
 	struct db_env *env;
 	struct meta_pool *pool; /* NULL: a directory */
 	bool live;              /* the pool is in use: records change under the check */
+	unsigned slice_records, hunts; /* const: CHECK_SLICE_RECORDS, CHECK_HUNTS; a test may want other steps */
 
 	/* Transactions. */
 	struct db_txn *slot;    /* of the calling thread */
@@ -165,7 +167,7 @@ MUST_CHECK int check_begin(struct check *check, struct db_txn **ret);
 int check_no_memory(struct check *check);
 int check_cant_read(struct check *check, enum db_kind kind, int rc);
 /*
- * Calls fn with each record of a database, CHECK_RECORDS_A_SLICE a transaction, and txn that transaction, for look-ups
+ * Calls fn with each record of a database, slice_records a transaction, and txn that transaction, for look-ups
  * at the same moment. value is NULL when the checksum is wrong; that has been reported then.
  * fn returns 0, or a negative errno, which ends it. Return: 0; negative errno with err.
  */

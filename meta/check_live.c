@@ -53,7 +53,7 @@ struct live_run {
 
 bool check_turn_is_over(struct check_turn *turn)
 {
-	if (turn->records >= CHECK_RECORDS_A_SLICE)
+	if (turn->records >= turn->check->slice_records)
 		return true;
 	/* The clock is asked for now and then: a leaf takes some microseconds. */
 	if (turn->records % 16 == 15 && base_clock_ns() - turn->began_ns > TURN_NS)

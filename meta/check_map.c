@@ -464,7 +464,7 @@ static int slice(struct map_pass *pass)
 	pass->index.state = pass->map.state = AHEAD_UNREAD;
 	if (pass->in_group)
 		rc = read_index(pass);
-	while (rc == 0 && pass->records < CHECK_RECORDS_A_SLICE)
+	while (rc == 0 && pass->records < pass->check->slice_records)
 		rc = pass->in_group ? step_in_group(pass) : next_group(pass);
 	db_read_end(pass->txn);
 	return rc;

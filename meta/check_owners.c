@@ -43,7 +43,6 @@
 
 #include "meta/check_internal.h"
 
-#define HUNTS_MAX 3
 /* Owners of twofold chunks that are kept for the text of the findings; there are no more findings with a text. */
 #define OWNERS_MAX (4 * META_CHECK_FINDINGS_MAX)
 
@@ -123,7 +122,7 @@ static int hunt_slice(struct hunt *hunt)
 
 	if (rc < 0)
 		return rc;
-	for (unsigned i = 0; i < CHECK_RECORDS_A_SLICE && rc == 0; i++)
+	for (unsigned i = 0; i < hunt->check->slice_records && rc == 0; i++)
 		rc = hunt_leaf(hunt, txn);
 	db_read_end(txn);
 	return rc;
@@ -295,7 +294,7 @@ static int find_unowned(struct check *check)
 		rc = check_begin(check, &txn);
 		if (rc < 0)
 			return rc;
-		for (unsigned i = 0; i < CHECK_RECORDS_A_SLICE && rc == 0; i++) {
+		for (unsigned i = 0; i < check->slice_records && rc == 0; i++) {
 			rc = db_next(txn, DB_SPACE, &key, false, &value);
 			if (rc == 0)
 				rc = take_unowned(check, txn, &key, &value, NULL);
@@ -320,7 +319,7 @@ int check_owners(struct check *check)
 		leaked = 0;
 	}
 	left = rc == 0 ? leaked + chunk_set_count(check->twice) : 0;
-	for (unsigned i = 0; check->live && i < HUNTS_MAX && rc == 0 && left > 0; i++) {
+	for (unsigned i = 0; check->live && i < check->hunts && rc == 0 && left > 0; i++) {
 		uint64_t before = left;
 		rc = hunt_all(check);
 		left = chunk_set_count(check->leaked) + chunk_set_count(check->twice);

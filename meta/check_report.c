@@ -206,7 +206,7 @@ static int scan_slice(struct check *check, enum db_kind kind, struct db_key *key
 
 	if (rc < 0)
 		return rc;
-	for (unsigned i = 0; i < CHECK_RECORDS_A_SLICE && rc == 0; i++) {
+	for (unsigned i = 0; i < check->slice_records && rc == 0; i++) {
 		rc = db_next(txn, kind, key, false, &value);
 		if (rc == DB_NOT_FOUND)
 			break;

@@ -319,7 +319,6 @@ static int write_sizes(struct meta_pool *pool, struct db_txn *txn)
 	for (size_t i = 0; i < work->size_count; i++) {
 		struct meta_disk_record rec = work->sizes[i].disk->record;
 		rec.size_bytes = work->sizes[i].size_bytes;
-		rec.modified_s = base_clock_wall_s();
 		int rc = catalog_put_disk(txn, work->sizes[i].disk->number, &rec);
 		if (rc < 0)
 			return rc;

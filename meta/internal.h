@@ -193,7 +193,7 @@ struct pool_pv {
 	struct meta_pv_handle handle;
 	_Atomic bool unsynced;        /* written since the last sync began */
 	_Atomic bool no_discard;
-	bool full_logged;
+	_Atomic bool full_logged;
 };
 
 #define POOL_PVS_MAX 64

@@ -101,16 +101,41 @@ static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool
 	return fd;
 }
 
+/* A zombie's descriptors are closed; whoever of its requests is still under way holds them a moment longer. */
+static bool is_dead(int pid)
+{
+	char path[32], state = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	FILE *stat_file = fopen(path, "re");
+	if (!stat_file)
+		return true;
+	bool read_ok = fscanf(stat_file, "%*d (%*[^)]) %c", &state) == 1;
+	fclose(stat_file);
+	return read_ok && (state == 'Z' || state == 'X');
+}
+
+/* How long to wait for the last requests of a dead holder, and how often to look. */
+#define DEAD_HOLDER_TRIES 1000
+#define DEAD_HOLDER_SLEEP_US 10000
+
 static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *err)
 {
-	if (flock(fd, ((flags & META_PV_READ_ONLY) ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
-		return 0;
-	if (errno != EWOULDBLOCK)
-		return base_error_set_errno(err, -errno, "can't lock pv %s", path);
-	int pid = meta_pv_holder_pid(path);
-	if (pid)
-		return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
-	return base_error_set(err, -EBUSY, "pv %s is in use by a process that can't be seen from here", path);
+	int operation = ((flags & META_PV_READ_ONLY) ? LOCK_SH : LOCK_EX) | LOCK_NB, pid = 0;
+
+	for (unsigned i = 0; i < DEAD_HOLDER_TRIES; i++) {
+		if (flock(fd, operation) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return base_error_set_errno(err, -errno, "can't lock pv %s", path);
+		pid = meta_pv_holder_pid(path);
+		if (pid == 0 && i >= 10) /* not seen from here, as in another pid namespace; a lock that goes this moment isn't seen either */
+			return base_error_set(err, -EBUSY, "pv %s is in use by a process that can't be seen from here", path);
+		if (pid != 0 && !is_dead(pid))
+			return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
+		usleep(DEAD_HOLDER_SLEEP_US);
+	}
+	return base_error_set(err, -EBUSY, "pv %s is held by requests of process %d, which is dead: its device does not answer", path, pid);
 }
 
 static void look_at_alignment(struct meta_pv_handle *pv)
@@ -166,7 +191,7 @@ static int look_at(struct meta_pv_handle *pv, const char *path, struct base_erro
 static int real_open(void *ctx, const char *path, unsigned flags, uint64_t create_bytes, struct meta_pv_handle *ret,
 		     struct base_error *err)
 {
-	bool direct;
+	bool direct = false;
 	int fd = open_fd(path, flags, create_bytes, &direct, err);
 
 	if (fd < 0)
@@ -184,8 +209,11 @@ static int real_open(void *ctx, const char *path, unsigned flags, uint64_t creat
 
 static void real_close(void *ctx, struct meta_pv_handle *pv)
 {
-	if (pv->fd >= 0)
+	if (pv->fd >= 0) {
+		/* Nothing is in flight any more, but a kernel worker may hold the file a moment longer than its request. */
+		flock(pv->fd, LOCK_UN);
 		close(pv->fd);
+	}
 	pv->fd = -1;
 }
 

@@ -24,8 +24,7 @@
 #define CHURN_CHUNKS 5104
 #define PLACES 5600       /* a leaf each */
 #define MAPPED 4800       /* of them, when the pool is at its fullest */
-#define CHANGES 200       /* between two steps */
-#define ROUNDS 6
+#define ROUNDS ARRAY_LEN(hows)
 
 struct churn {
 	struct base_msg msg;
@@ -34,6 +33,7 @@ struct churn {
 	uint64_t random, seed;
 	bool mapped[PLACES];
 	unsigned mapped_count, commits, turns;
+	unsigned changes; /* between two steps */
 	bool over;
 };
 
@@ -83,7 +83,7 @@ static void change_some(struct churn *churn)
 {
 	bool write = churn->mapped_count < MAPPED;
 
-	for (unsigned i = 0; i < CHANGES; i++)
+	for (unsigned i = 0; i < churn->changes; i++)
 		change_one(churn, write);
 	commit(churn);
 }
@@ -115,6 +115,7 @@ static struct churn *begin_churn(void)
 	churn->pool = rig_open(false);
 	churn->seed = churn->random = test_seed();
 	churn->msg.run = between_turns;
+	churn->changes = 100;
 	while (churn->mapped_count < MAPPED)
 		change_one(churn, true);
 	commit(churn);
@@ -130,8 +131,20 @@ static void end_churn(struct churn *churn)
 	free(churn);
 }
 
+/* Large slices with much change in between, and small ones; with the suspects thinned out by hunts, and with all of them. */
+static const struct how {
+	unsigned slice_records, changes, hunts;
+} hows[] = {
+	{ CHECK_SLICE_RECORDS, 200, CHECK_HUNTS },
+	{ CHECK_SLICE_RECORDS, 200, 0 },
+	{ 150, 60, 1 },
+	{ 60, 30, 0 },
+	{ 15, 10, 0 },
+	{ 2, 2, 0 },
+};
+
 /* The passes of meta_check(), with hands on its inside. */
-static void run_check(struct churn *churn)
+static void run_check(struct churn *churn, struct how how)
 {
 	static int (*const passes[])(struct check *check) = {
 		check_pool_and_pvs, check_layers, check_disks,	  check_layer_tree, check_space,
@@ -141,8 +154,10 @@ static void run_check(struct churn *churn)
 	struct check *check = &churn->check;
 
 	memset(&rig_report, 0, sizeof(rig_report));
+	churn->changes = how.changes;
 	*check = (struct check){ .args = &args, .report = &rig_report, .err = &rig_error, .env = churn->pool->env,
-				 .pool = churn->pool, .live = true, .pvs = calloc(1, sizeof(*check->pvs)),
+				 .pool = churn->pool, .live = true, .slice_records = how.slice_records,
+				 .hunts = how.hunts, .pvs = calloc(1, sizeof(*check->pvs)),
 				 .owned = chunk_set_new(), .space = chunk_set_new(), .leaked = chunk_set_new(),
 				 .twice = chunk_set_new() };
 	rig_require(check->pvs && check->owned && check->space && check->leaked && check->twice, "memory");
@@ -174,7 +189,7 @@ Test(meta_check_churn, finds_nothing_in_a_sound_pool)
 	struct churn *churn = begin_churn();
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		run_check(churn);
+		run_check(churn, hows[i]);
 		cr_assert(rig_found_nothing(), "seed %" PRIu64, churn->seed);
 		cr_expect_eq(rig_report.not_judged, 0);
 	}
@@ -197,7 +212,7 @@ Test(meta_check_churn, finds_a_wrong_counter_and_by_how_much)
 	meta_disk_put(disk);
 	base_mailbox_run(&churn->pool->mw_box);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		run_check(churn);
+		run_check(churn, hows[i]);
 		cr_assert(rig_found_only(META_CHECK_LAYER_COUNTERS, 1), "seed %" PRIu64, churn->seed);
 		cr_assert_eq(sscanf(rig_report.findings[0].text,
 				    "layer %*u counts %llu chunks, %llu blocks, %llu index records, and has %llu, %llu, %llu",
@@ -236,7 +251,7 @@ Test(meta_check_churn, finds_a_lost_chunk_and_a_twofold_one)
 
 	plant(churn->pool, &lost, &twice);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		run_check(churn);
+		run_check(churn, hows[i]);
 		cr_assert_eq(rig_report.problems, 2, "seed %" PRIu64, churn->seed);
 		cr_assert_eq(rig_report.found[META_CHECK_SPACE_LEAKED], 1);
 		cr_assert_eq(rig_report.found[META_CHECK_CHUNK_TWICE], 1);
