@@ -15,6 +15,7 @@
 #include "cli/cli.h"
 
 #define OPTION_COLUMN 26
+#define WIDTH 79
 
 void cli_help_overview(void)
 {
@@ -38,6 +39,29 @@ static void print_lines(const char *text)
 	}
 }
 
+/* Text whose lines are paragraphs, broken at blanks; the first line begins at column at, the others at indent. */
+static void print_wrapped(const char *text, size_t at, size_t indent)
+{
+	while (*text) {
+		size_t word = strcspn(text, " \n");
+
+		if (at > indent && at + 1 + word > WIDTH) {
+			putchar('\n');
+			at = 0;
+		}
+		/* A blank between words, or all the blanks before the first of a line. */
+		printf("%*s%.*s", at > indent ? 1 : (int)(indent - at), "", (int)word, text);
+		at = MAX(at + (at > indent), indent) + word;
+		text += word;
+		if (*text == '\n') {
+			putchar('\n');
+			at = 0;
+		}
+		text += *text != '\0';
+	}
+	putchar('\n');
+}
+
 static void print_section(const char *title, const char *text)
 {
 	printf("\n%s\n", title);
@@ -52,7 +76,10 @@ static void print_option(const struct cmd_option *o)
 	snprintf(left, sizeof(left), "%s%s%s%s%s%s", place ? "" : "-", place ? o->value : o->name,
 		 o->alias ? ", -" : "", o->alias ? o->alias : "", !place && o->value ? " " : "",
 		 !place && o->value ? o->value : "");
-	printf("  %-*s %s\n", OPTION_COLUMN, left, o->help);
+	printf("  %s", left);
+	if (strlen(left) >= OPTION_COLUMN)
+		putchar('\n');
+	print_wrapped(o->help, strlen(left) < OPTION_COLUMN ? 2 + strlen(left) : 0, 3 + OPTION_COLUMN);
 }
 
 static void print_options(const struct cmd_option *table)
@@ -66,7 +93,8 @@ void cli_help_verb(const struct cmd_verb *verb)
 {
 	printf("bdfs %s: %s\n", verb->name, verb->summary);
 	print_section("How it is written", verb->synopsis);
-	print_section("What it does", verb->about);
+	printf("\nWhat it does\n");
+	print_wrapped(verb->about, 0, 2);
 	printf("\nOptions\n");
 	print_options(verb->options);
 	print_options(cli_output_options);

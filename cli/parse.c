@@ -209,8 +209,7 @@ static int take_option(struct parser *p, const struct cmd_option *option)
 static const struct cmd_option *next_place(const struct parser *p)
 {
 	for (const struct cmd_option *o = p->verb->options; o->name; o++)
-		if ((o->flags & CMD_POSITIONAL) &&
-		    (o->kind == CMD_LIST || !json_object_get(p->request->args, o->name)))
+		if ((o->flags & CMD_POSITIONAL) && (o->kind == CMD_LIST || !json_object_get(p->request->args, o->name)))
 			return o;
 	return NULL;
 }
@@ -222,7 +221,8 @@ static int take_place(struct parser *p)
 	json_t *args = p->request->args;
 
 	if (!option)
-		return base_error_set(p->err, -EINVAL, "'%s': one word too many; see `bdfs help %s`", word, p->verb->name);
+		return base_error_set(p->err, -EINVAL, "'%s': one word too many; see `bdfs help %s`", word,
+				      p->verb->name);
 	if (option->kind == CMD_LIST) {
 		json_t *list = json_object_get(args, option->name);
 

@@ -40,7 +40,8 @@ static int refuse_field(const struct cli_view *view, const char *field, struct b
 	return base_error_set(err, -EINVAL, "-field %s: there is no such field; there are:%s", field, list);
 }
 
-static int choose_columns(const struct cli_view *view, const json_t *fields, struct columns *ret, struct base_error *err)
+static int choose_columns(const struct cli_view *view, const json_t *fields, struct columns *ret,
+			  struct base_error *err)
 {
 	*ret = (struct columns){ 0 };
 	if (!fields)

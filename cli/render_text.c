@@ -177,12 +177,13 @@ static bool print_check(const json_t *result)
 	}
 	if (problems > json_array_size(findings))
 		printf("... and %llu more\n", (unsigned long long)(problems - json_array_size(findings)));
-	printf("%s: %llu pvs, %llu disks, %llu layers, %llu leaves, %llu chunks owned\n", problems ? "damaged" : "clean",
-	       (unsigned long long)number_of(result, "pvs"), (unsigned long long)number_of(result, "disks"),
-	       (unsigned long long)number_of(result, "layers"), (unsigned long long)number_of(result, "leaves"),
-	       (unsigned long long)number_of(result, "chunks_owned"));
+	printf("%s: %llu pvs, %llu disks, %llu layers, %llu leaves, %llu chunks owned\n",
+	       problems ? "damaged" : "clean", (unsigned long long)number_of(result, "pvs"),
+	       (unsigned long long)number_of(result, "disks"), (unsigned long long)number_of(result, "layers"),
+	       (unsigned long long)number_of(result, "leaves"), (unsigned long long)number_of(result, "chunks_owned"));
 	if (json_is_true(json_object_get(result, "unclean")))
-		printf("the pool was not closed in order: this is its last commit, the next mount replays what came after\n");
+		printf("the pool was not closed in order: this is its last commit, and the next mount replays what "
+		       "came after\n");
 	if (open_questions)
 		printf("%llu questions are left open: %s\n", (unsigned long long)open_questions,
 		       problems ? "damaged records stand in the way" : "too much changed meanwhile; check again");
@@ -211,10 +212,10 @@ static const struct {
 	const struct cmd_verb *verb;
 	bool (*print)(const json_t *result);
 } texts[] = {
-	{ &cmd_lssp, print_lssp },   { &cmd_lu, print_lu },	{ &cmd_mkbdsp, print_lu },  { &cmd_rmbdsp, print_lu },
-	{ &cmd_check, print_check },
-	{ &cmd_chbdsp, print_lu },   { &cmd_mksp, print_mksp }, { &cmd_mount, print_mount },
-	{ &cmd_chsp, print_nothing }, { &cmd_rmsp, print_nothing }, { &cmd_umount, print_nothing },
+	{ &cmd_lssp, print_lssp },    { &cmd_lu, print_lu },          { &cmd_mkbdsp, print_lu },
+	{ &cmd_rmbdsp, print_lu },    { &cmd_check, print_check },    { &cmd_chbdsp, print_lu },
+	{ &cmd_mksp, print_mksp },    { &cmd_mount, print_mount },    { &cmd_chsp, print_nothing },
+	{ &cmd_rmsp, print_nothing }, { &cmd_umount, print_nothing },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)
@@ -274,7 +275,8 @@ static void print_daemon(const json_t *daemon)
 
 	printf("MOUNTED ON:  ");
 	print_name(daemon, "mountpoint");
-	printf("%s\nDAEMON:      pid %llu, up ", json_is_true(json_object_get(daemon, "read_only")) ? " (read-only)" : "",
+	printf("%s\nDAEMON:      pid %llu, up ",
+	       json_is_true(json_object_get(daemon, "read_only")) ? " (read-only)" : "",
 	       (unsigned long long)number_of(daemon, "pid"));
 	print_duration(number_of(daemon, "uptime_s"));
 	printf(", engine %s%s%s, %llu queues\n", string_of(daemon, "engine"), why[0] ? " since " : "", why,

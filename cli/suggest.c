@@ -14,9 +14,9 @@
 
 #define NAME_MAX_LETTERS 32
 
-static const char *const later_verbs[] = { "mkvdev", "rmvdev",	 "lsmap",    "mkrep",  "chrep",	   "rmrep",  "lsrep",
-					   "mkvopt", "rmvopt",	 "lsvopt",   "chvopt", "loadopt",  "unloadopt",
-					   "snapshot", "alert",	 "viosbr",   "lsvdev" };
+static const char *const later_verbs[] = { "mkvdev",    "rmvdev",   "lsmap",  "mkrep",  "chrep",  "rmrep",
+					   "lsrep",     "mkvopt",   "rmvopt", "lsvopt", "chvopt", "loadopt",
+					   "unloadopt", "snapshot", "alert",  "viosbr", "lsvdev" };
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {

@@ -179,8 +179,8 @@ static const struct cli_column verbose[] = {
 };
 
 static const struct cli_view views[] = {
-	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },     { "lssp", "pvs", false, pvs },
-	{ "lu", "lus", false, lus },	   { "lu", "verbose", true, verbose }, { "lu", "disks", false, lus },
+	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },      { "lssp", "pvs", false, pvs },
+	{ "lu", "lus", false, lus },       { "lu", "verbose", true, verbose }, { "lu", "disks", false, lus },
 	{ "mkbdsp", "disks", false, lus },
 };
 

@@ -66,7 +66,7 @@ static bool has_kind(const json_t *value, enum cmd_kind kind)
 static const char *kind_words(enum cmd_kind kind)
 {
 	static const char *const words[] = {
-		[CMD_FLAG] = "true or false", [CMD_TEXT] = "a string",		  [CMD_SIZE] = "a size in bytes",
+		[CMD_FLAG] = "true or false", [CMD_TEXT] = "a string",          [CMD_SIZE] = "a size in bytes",
 		[CMD_NUMBER] = "a number",    [CMD_LIST] = "a list of strings",
 	};
 
@@ -183,7 +183,9 @@ int cmd_arg_one_of(const json_t *args, const char *const names[], struct base_er
 	for (int i = 0; names[i]; i++) {
 		size_t used = strlen(list);
 
-		snprintf(list + used, sizeof(list) - used, "%s-%s", i == 0 ? "" : names[i + 1] ? ", " : " or ", names[i]);
+		const char *between = names[i + 1] ? ", " : " or ";
+
+		snprintf(list + used, sizeof(list) - used, "%s-%s", i == 0 ? "" : between, names[i]);
 		if (!cmd_arg_is_set(args, names[i]))
 			continue;
 		if (found >= 0)

@@ -42,8 +42,8 @@ static int grow(struct cmd_context *ctx, struct meta_disk *disk, const json_t *a
 	if (size.bytes == 0)
 		return base_error_set(err, -EINVAL, "%s: -size 0 adds nothing", name);
 	if (size.bytes > DISK_BYTES_MAX || old_bytes + size.bytes > DISK_BYTES_MAX)
-		return base_error_set(err, -EFBIG, "%s: has %s, and the largest disk has %s: can't add %llu bytes", name,
-				      base_size_to_text(old_bytes, now), base_size_to_text(DISK_BYTES_MAX, max),
+		return base_error_set(err, -EFBIG, "%s: has %s, and the largest disk has %s: can't add %llu bytes",
+				      name, base_size_to_text(old_bytes, now), base_size_to_text(DISK_BYTES_MAX, max),
 				      (unsigned long long)size.bytes);
 	return cmd_disk_resize(ctx, disk, old_bytes + size.bytes, err);
 }
@@ -96,9 +96,9 @@ const struct cmd_verb cmd_chbdsp = {
 	.summary = "grow or rename a disk",
 	.synopsis = "bdfs chbdsp [-sp POOL] -bd NAME -size SIZE\n"
 		    "bdfs chbdsp [-sp POOL] -bd NAME -mv NEWNAME",
-	.about = "-size is the amount to add, as in VIOS: 10G and +10G both make the disk 10 GiB larger. To give the new\n"
-		 "total, or to make a disk smaller, use `bdfs lu -resize`. The disk may be in use; what uses it sees the\n"
-		 "new size when it looks (a loop device: losetup -c).\n"
+	.about = "-size is the amount to add, as in VIOS: 10G and +10G both make the disk 10 GiB larger. To give the "
+		 "new total, or to make a disk smaller, use `bdfs lu -resize`. The disk may be in use; what uses it "
+		 "sees the new size when it looks (a loop device: losetup -c).\n"
 		 "-mv renames; it refuses a name that another disk has.",
 	.examples = "bdfs chbdsp -sp vms -bd web1 -size 10G\n"
 		    "bdfs chbdsp -sp vms -bd web1 -mv www1",

@@ -134,7 +134,8 @@ static int check(struct cmd_context *ctx, struct meta_check_report *report, json
 		return r;
 	*ret_result = report_to_json(report, ctx->service != NULL);
 	if (report->problems)
-		return base_error_set(err, -EUCLEAN, "%llu problems found: the pool is damaged; keep a copy of its directory",
+		return base_error_set(err, -EUCLEAN,
+				      "%llu problems found: the pool is damaged; keep a copy of its directory",
 				      (unsigned long long)report->problems);
 	return 0;
 }
@@ -161,11 +162,12 @@ const struct cmd_verb cmd_check = {
 	.name = "check",
 	.summary = "check a pool's metadata",
 	.synopsis = "bdfs check [-sp POOL]",
-	.about = "Checks every record's checksum and content, that every chunk of the pool is owned once and marked as owned,\n"
-		 "that disks, layers and indexes agree, and that the labels of the physical volumes belong to this pool and\n"
-		 "this day. It works on a mounted pool while it is in use, and on one that is not mounted, even if that can't\n"
-		 "be opened. It changes nothing and repairs nothing. Ctrl-C ends it.\n"
-		 "It succeeds if nothing is wrong. --json has the numbers, of what was read and of each kind of problem.",
+	.about = "Checks every record's checksum and content, that every chunk of the pool is owned once and marked "
+		 "as owned, that disks, layers and indexes agree, and that the labels of the physical volumes belong "
+		 "to this pool and this day. It works on a mounted pool while it is in use, and on one that is not "
+		 "mounted, even if that can't be opened. It changes nothing and repairs nothing. Ctrl-C ends it.\n"
+		 "It succeeds if nothing is wrong. --json has the numbers, of what was read and of each kind of "
+		 "problem.",
 	.examples = "bdfs check -sp vms\n"
 		    "bdfs check -sp vms --json",
 	.exits = "4 also if problems were found",

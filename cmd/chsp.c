@@ -35,8 +35,10 @@ static const struct cmd_option options[] = {
 	{ "add", NULL, CMD_FLAG, 0, NULL, "add physical volumes, or grow one" },
 	{ "default", NULL, CMD_TEXT, 0, "POOL", "make POOL the default pool" },
 	CMD_OPTION_SP,
-	{ "size", NULL, CMD_SIZE, 0, "SIZE", "how large a new file is, or how much a file grows; bare numbers: megabytes" },
-	{ "take-over", "f", CMD_FLAG, 0, NULL, "use a pv even if it carries the label of another pool, which is then lost" },
+	{ "size", NULL, CMD_SIZE, 0, "SIZE",
+	  "how large a new file is, or how much a file grows; bare numbers: megabytes" },
+	{ "take-over", "f", CMD_FLAG, 0, NULL,
+	  "use a pv even if it carries the label of another pool, which is then lost" },
 	{ "rm", NULL, CMD_FLAG, CMD_LATER, NULL, "taking a physical volume out of a pool is not in this release" },
 	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
 	{ "pv", NULL, CMD_LIST, CMD_POSITIONAL, "PV", "a block device or a file" },
@@ -91,10 +93,12 @@ static void match_pv(const struct meta_pv_info *pv, void *arg)
 static int grow(struct cmd_context *ctx, const struct meta_pv_info *pv, uint64_t add_bytes, struct base_error *err)
 {
 	if (pv->is_file && add_bytes == 0)
-		return base_error_set(err, -EINVAL, "%s: is a pv of this pool: say with -size how much it grows", pv->path);
+		return base_error_set(err, -EINVAL, "%s: is a pv of this pool: say with -size how much it grows",
+				      pv->path);
 	if (!pv->is_file && add_bytes != 0)
 		return base_error_set(err, -EINVAL,
-				      "%s: a device has the size it has: make it larger, then run this without -size", pv->path);
+				      "%s: a device has the size it has: make it larger, then run this without -size",
+				      pv->path);
 	if (add_bytes > (uint64_t)INT64_MAX - pv->size_bytes)
 		return base_error_set(err, -EINVAL, "%s: can't grow by %llu bytes", pv->path,
 				      (unsigned long long)add_bytes);
@@ -106,12 +110,14 @@ static int grow_the_file(struct cmd_context *ctx, uint64_t add_bytes, struct bas
 	struct find_pv find = { 0 };
 
 	if (add_bytes == 0)
-		return base_error_set(err, -EINVAL, "say which PV to add, or with -size how much the pool's file grows");
+		return base_error_set(err, -EINVAL,
+				      "say which PV to add, or with -size how much the pool's file grows");
 	meta_pool_each_pv(ctx->meta, match_pv, &find);
 	if (find.found == 0)
 		return base_error_set(err, -EINVAL, "this pool has no file that could grow: add a PV");
 	if (find.found > 1)
-		return base_error_set(err, -EINVAL, "this pool has %u files: name the one to grow; `bdfs lssp -detail` lists them",
+		return base_error_set(err, -EINVAL,
+				      "this pool has %u files: name the one to grow; `bdfs lssp -detail` lists them",
 				      find.found);
 	return grow(ctx, &find.pv, add_bytes, err);
 }
@@ -126,7 +132,8 @@ static int add_or_grow(struct cmd_context *ctx, const char *path, uint64_t size_
 	if (find.found)
 		return grow(ctx, &find.pv, size_bytes, err);
 	if (size_bytes == 0 && access(path, F_OK) < 0)
-		return base_error_set_errno(err, -errno, "%s: no such device or file (to make a file, say -size)", path);
+		return base_error_set_errno(err, -errno, "%s: no such device or file (to make a file, say -size)",
+					    path);
 	return meta_pool_add_pv(ctx->meta, &spec, err);
 }
 
@@ -161,9 +168,10 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 	if (!cmd_arg_flag(args, "add"))
 		return base_error_set(err, -EINVAL, "on a pool, only -add can be done");
 	if (ctx->uid != 0 && ctx->uid != geteuid())
-		return base_error_set(err, -EACCES,
-				      "the pool's daemon runs as uid %u, who would open the files: ask as that user, or as root",
-				      (unsigned)geteuid());
+		return base_error_set(
+			err, -EACCES,
+			"the pool's daemon runs as uid %u, who would open the files: ask as that user, or as root",
+			(unsigned)geteuid());
 
 	int r = add(ctx, args, err);
 
@@ -183,10 +191,11 @@ const struct cmd_verb cmd_chsp = {
 	.synopsis = "bdfs chsp -add [-sp POOL] [-f] [-size SIZE] PV...\n"
 		    "bdfs chsp -add [-sp POOL] -size SIZE\n"
 		    "bdfs chsp -default POOL",
-	.about = "-add with PVs adds block devices, or files; a file that is not there is made, SIZE large. A PV that is the\n"
-		 "pool's already grows: a file by SIZE, a device to the size it has now. -add -size without a PV grows the\n"
-		 "pool's only file. -size is the amount to add, as in VIOS. All this works while disks are in use.\n"
-		 "-f uses a PV that carries another pool's label; without it such a PV is refused.\n"
+	.about = "-add with PVs adds block devices, or files; a file that is not there is made, SIZE large. A PV "
+		 "that is the pool's already grows: a file by SIZE, a device to the size it has now. -add -size "
+		 "without a PV grows the pool's only file. -size is the amount to add, as in VIOS. All this works "
+		 "while disks are in use. -f uses a PV that carries another pool's label; without it such a PV is "
+		 "refused.\n"
 		 "-default chooses the pool that is meant where no -sp is given.",
 	.examples = "bdfs chsp -add -sp vms -size 50G\n"
 		    "bdfs chsp -add -sp vms /dev/nvme2n1\n"

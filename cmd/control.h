@@ -53,7 +53,8 @@ void cmd_server_free(struct cmd_server *server);
 
 struct cmd_peer cmd_connection_peer(const struct cmd_connection *connection);
 /* Return: 0; -EPIPE (the peer is gone); -ECANCELED (the server stops). Context: the thread that serves it. */
-MUST_CHECK int cmd_connection_progress(struct cmd_connection *connection, const char *what, uint64_t done, uint64_t total);
+MUST_CHECK int cmd_connection_progress(struct cmd_connection *connection, const char *what, uint64_t done,
+				       uint64_t total);
 /* For a kept connection; takes answer and closes. Any thread. */
 void cmd_connection_answer(struct cmd_connection *connection, json_t *answer);
 

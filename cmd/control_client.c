@@ -105,8 +105,8 @@ int cmd_control_call(const char *directory, const char *verb, json_t *args, stru
 	if (fd == -ENOENT || fd == -ECONNREFUSED || fd == -ENOTDIR)
 		return CMD_NO_DAEMON;
 	if (fd == -EACCES || fd == -EPERM)
-		return base_error_set(err, -EACCES, "the pool in %s belongs to another user: ask as that user or as root",
-				      directory);
+		return base_error_set(err, -EACCES,
+				      "the pool in %s belongs to another user: ask as that user or as root", directory);
 	if (fd < 0)
 		return base_error_set_errno(err, fd, "can't reach the daemon of the pool in %s", directory);
 
@@ -120,10 +120,11 @@ int cmd_control_call(const char *directory, const char *verb, json_t *args, stru
 	if (r == -ECANCELED)
 		return base_error_set(err, r, "interrupted");
 	if (r == -ENODATA || r == -EPIPE)
-		return base_error_set(err, -EPIPE,
-				      "the daemon of the pool in %s ended before it answered, so it is not known whether this "
-				      "was done; its log is %s/log",
-				      directory, directory);
+		return base_error_set(
+			err, -EPIPE,
+			"the daemon of the pool in %s ended before it answered, so it is not known whether this "
+			"was done; its log is %s/log",
+			directory, directory);
 	if (r < 0)
 		return base_error_set_errno(err, r, "no proper answer from the daemon of the pool in %s", directory);
 	return 0;

@@ -66,10 +66,10 @@ struct daemon {
 	struct cmd_service service;
 	struct cmd_dispatch *dispatch;
 	pthread_t waiter;
-	int gone_fd;   /* eventfd: the mount is gone */
+	int gone_fd; /* eventfd: the mount is gone */
 	int signal_fd;
-	int log_fd;    /* inotify, or -1 */
-	bool ending;   /* a signal asked for the end */
+	int log_fd;  /* inotify, or -1 */
+	bool ending; /* a signal asked for the end */
 	bool told_busy;
 	int64_t end_deadline_ms; /* when it comes although files are open */
 };
@@ -82,7 +82,8 @@ static int service_unmount(const struct cmd_service *service, bool lazy, struct 
 	int r = fs_unmount(d->fs, lazy ? FS_UNMOUNT_LAZY : FS_UNMOUNT);
 
 	if (r == -EBUSY)
-		return base_error_set(err, r, "%s: files in it are open: close them, or add --lazy", service->mountpoint);
+		return base_error_set(err, r, "%s: files in it are open: close them, or add --lazy",
+				      service->mountpoint);
 	if (r < 0)
 		return base_error_set_errno(err, r, "%s: can't be unmounted", service->mountpoint);
 	return 0;
@@ -141,7 +142,8 @@ static bool is_mounted(const struct cmd_pool_ref *pool, struct base_error *err)
 	bool mounted = entry && cmd_control_call(pool->directory, "lssp", args, NULL, &outcome, NULL) == 0;
 	const json_t *it = json_array_get(json_object_get(outcome.result, "pools"), 0);
 
-	mounted = mounted && cmd_text_from_json(json_object_get(it, "mountpoint"), mountpoint, sizeof(mountpoint)) == 0 &&
+	mounted = mounted &&
+		  cmd_text_from_json(json_object_get(it, "mountpoint"), mountpoint, sizeof(mountpoint)) == 0 &&
 		  cmd_mount_find(mountpoint, NULL, entry) == 0;
 	if (mounted)
 		base_error_set(err, -EBUSY, "%s: mounted already, on %s (pid %d)", pool->name, mountpoint,
@@ -364,7 +366,8 @@ static void take_signal(struct daemon *d)
 
 	if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	log_info("pool %s: %s: unmounting", d->args->pool.name, info.ssi_signo == SIGINT ? "interrupted" : "terminated");
+	log_info("pool %s: %s: unmounting", d->args->pool.name,
+		 info.ssi_signo == SIGINT ? "interrupted" : "terminated");
 	cmd_env_notify("STOPPING=1");
 	d->end_deadline_ms = d->ending ? now_ms() : now_ms() + END_PATIENCE_MS;
 	d->ending = true;
@@ -543,8 +546,8 @@ int cmd_daemon_start(const struct cmd_daemon_args *args, json_t **ret_result, st
 	}
 	close(fds[1]);
 
-	int r = child < 0 ? base_error_set_errno(err, -errno, "can't start the daemon") :
-			    await_report(fds[0], child, ret_result, err);
+	int r = child < 0 ? base_error_set_errno(err, -errno, "can't start the daemon")
+			  : await_report(fds[0], child, ret_result, err);
 
 	close(fds[0]);
 	return r;

@@ -37,7 +37,8 @@ void cmd_env_prepare(void);
 void cmd_env_notify(const char *state);
 bool cmd_env_is_journal(void); /* standard error leads to the journal */
 
-/* daemon_log.c. Sends standard error to DIRECTORY/log, input and output to nowhere. ret_watch_fd: readable when it has grown. */
+/* daemon_log.c. Sends standard error to DIRECTORY/log, input and output to nowhere. ret_watch_fd: readable when the
+ * log has grown. */
 MUST_CHECK int cmd_log_begin(const char *directory, int *ret_watch_fd, struct base_error *err);
 /* Drains watch_fd and begins a new log when this one is over 1 MiB; the old one is DIRECTORY/log.1. */
 void cmd_log_turn(const char *directory, int watch_fd);
@@ -50,7 +51,8 @@ struct cmd_dispatch_args {
 	struct ioc_pool *ioc;
 	const struct cmd_service *service;
 };
-MUST_CHECK int cmd_dispatch_start(const struct cmd_dispatch_args *args, struct cmd_dispatch **ret, struct base_error *err);
+MUST_CHECK int cmd_dispatch_start(const struct cmd_dispatch_args *args, struct cmd_dispatch **ret,
+				  struct base_error *err);
 /* No verb runs any more when this returns; those that wait for the end of the daemon still wait. */
 void cmd_dispatch_stop(struct cmd_dispatch *dispatch);
 /* Tells them how it ended (code 0, or err) and frees. */

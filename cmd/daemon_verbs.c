@@ -120,8 +120,9 @@ static json_t *serve(void *arg, struct cmd_connection *connection, json_t *reque
 	}
 	answer = cmd_outcome_to_json(&outcome);
 	cmd_outcome_done(&outcome);
-	return answer ? answer : json_pack("{s:{s:s, s:i, s:s}}", "error", "code", "ENOMEM", "errno", ENOMEM, "text",
-					   "out of memory for the answer");
+	return answer ? answer
+		      : json_pack("{s:{s:s, s:i, s:s}}", "error", "code", "ENOMEM", "errno", ENOMEM, "text",
+				  "out of memory for the answer");
 }
 
 int cmd_dispatch_start(const struct cmd_dispatch_args *args, struct cmd_dispatch **ret, struct base_error *err)

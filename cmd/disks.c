@@ -55,8 +55,8 @@ int cmd_disk_find(struct cmd_context *ctx, const char *name, struct meta_disk **
 	if (*ret)
 		return 0;
 	pool_name(ctx, pool);
-	return base_error_set(err, -ENOENT, "%s: no such disk in pool %s; `bdfs lssp -bd -sp %s` lists them", name, pool,
-			      pool);
+	return base_error_set(err, -ENOENT, "%s: no such disk in pool %s; `bdfs lssp -bd -sp %s` lists them", name,
+			      pool, pool);
 }
 
 static int find_by_uuid(struct cmd_context *ctx, const char *text, struct meta_disk **ret, struct base_error *err)
@@ -104,12 +104,13 @@ static int check_size(const char *name, uint64_t size_bytes, struct base_error *
 static int fill_spec(struct cmd_context *ctx, struct meta_disk_spec *spec, const char *name, int64_t index,
 		     struct base_error *err)
 {
-	int n = index < 0 ? snprintf(spec->name, sizeof(spec->name), "%s", name) :
-			    snprintf(spec->name, sizeof(spec->name), "%s%lld", name, (long long)index);
+	int n = index < 0 ? snprintf(spec->name, sizeof(spec->name), "%s", name)
+			  : snprintf(spec->name, sizeof(spec->name), "%s%lld", name, (long long)index);
 
 	if (n < 0 || (size_t)n >= sizeof(spec->name)) {
 		ctx->subject = CMD_SUBJECT_BD;
-		return base_error_set(err, -ENAMETOOLONG, "%s: a disk's name has at most %d bytes", name, NAME_BYTES_MAX);
+		return base_error_set(err, -ENAMETOOLONG, "%s: a disk's name has at most %d bytes", name,
+				      NAME_BYTES_MAX);
 	}
 	return 0;
 }
@@ -226,8 +227,8 @@ int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t ne
 		r = meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS);
 		if (r < 0)
 			return base_error_set(err, -EBUSY,
-					      "%s: in use (open %u times), so it can't be made smaller: close it first", name,
-					      meta_disk_opens(disk));
+					      "%s: in use (open %u times), so it can't be made smaller: close it first",
+					      name, meta_disk_opens(disk));
 	}
 	r = ioc_disk_open(ctx->ioc, disk, &bd, err);
 	if (r < 0)
@@ -244,8 +245,8 @@ int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, struct base
 
 	disk_name(disk, name);
 	if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
-		return base_error_set(err, -EBUSY, "%s: in use (open %u times): close what uses it, then remove it", name,
-				      meta_disk_opens(disk));
+		return base_error_set(err, -EBUSY, "%s: in use (open %u times): close what uses it, then remove it",
+				      name, meta_disk_opens(disk));
 
 	int r = meta_disk_remove(disk, err);
 
@@ -306,11 +307,12 @@ json_t *cmd_disk_to_json(struct meta_disk *disk)
 	return json_pack("{s:o, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
 			 cmd_text_to_json(rec->name), "number", (json_int_t)info.number, "uuid",
 			 base_uuid_to_text(rec->uuid, uuid), "kind", meta_disk_kind_to_text(rec->kind), "size_bytes",
-			 (json_int_t)info.size_bytes, "allocated_bytes", (json_int_t)info.allocated_bytes, "valid_bytes",
-			 (json_int_t)info.valid_bytes, "logical_block_bytes", (json_int_t)rec->logical_block_bytes,
-			 "created_s", (json_int_t)rec->created_s, "modified_s", (json_int_t)rec->modified_s, "opens",
-			 (json_int_t)info.opens, "mode", (json_int_t)rec->mode, "uid", (json_int_t)rec->uid, "gid", (json_int_t)rec->gid,
-			 "labels", cmd_text_to_json(rec->labels));
+			 (json_int_t)info.size_bytes, "allocated_bytes", (json_int_t)info.allocated_bytes,
+			 "valid_bytes", (json_int_t)info.valid_bytes, "logical_block_bytes",
+			 (json_int_t)rec->logical_block_bytes, "created_s", (json_int_t)rec->created_s, "modified_s",
+			 (json_int_t)rec->modified_s, "opens", (json_int_t)info.opens, "mode", (json_int_t)rec->mode,
+			 "uid", (json_int_t)rec->uid, "gid", (json_int_t)rec->gid, "labels",
+			 cmd_text_to_json(rec->labels));
 }
 
 json_t *cmd_disks_to_json(struct cmd_context *ctx)

@@ -19,9 +19,9 @@ static const struct cmd_option options[] = {
 
 static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
 {
-	*ret_result = json_pack("{s:i, s:o, s:o, s:o, s:o}", "format", 1, "pool", cmd_pool_to_json(ctx), "pvs",
-				cmd_pvs_to_json(ctx), "disks", cmd_disks_to_json(ctx), "daemon",
-				cmd_service_to_json(ctx));
+	*ret_result =
+		json_pack("{s:i, s:o, s:o, s:o, s:o}", "format", 1, "pool", cmd_pool_to_json(ctx), "pvs",
+			  cmd_pvs_to_json(ctx), "disks", cmd_disks_to_json(ctx), "daemon", cmd_service_to_json(ctx));
 	return 0;
 }
 
@@ -29,8 +29,8 @@ const struct cmd_verb cmd_dump = {
 	.name = "dump",
 	.summary = "print a pool's metadata as JSON",
 	.synopsis = "bdfs dump [-sp POOL]",
-	.about = "Prints the pool, its physical volumes and its disks as one JSON object. Sizes are bytes, times are seconds\n"
-		 "since 1970.",
+	.about = "Prints the pool, its physical volumes and its disks as one JSON object. Sizes are bytes, times are "
+		 "seconds since 1970.",
 	.examples = "bdfs dump -sp vms > vms.json",
 	.options = options,
 	.run = run,

@@ -165,8 +165,8 @@ static int join_failure(json_t *whole, const struct cmd_pool_ref *pool, const st
 		if (json_object_set_new(whole, "unavailable", list))
 			return -ENOMEM;
 	}
-	return json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "name", cmd_text_to_json(pool->name), "directory",
-						     cmd_text_to_json(pool->directory), "error",
+	return json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "name", cmd_text_to_json(pool->name),
+						     "directory", cmd_text_to_json(pool->directory), "error",
 						     cmd_text_to_json(part->err.text)))
 		       ? -ENOMEM
 		       : 0;

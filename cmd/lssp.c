@@ -139,7 +139,8 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 		return occupancy(ctx, args, ret_result, err);
 	if (cmd_arg_flag(args, "bd")) {
 		meta_pool_info(ctx->meta, &info);
-		*ret_result = json_pack("{s:o, s:o}", "pool", cmd_text_to_json(info.name), "bds", cmd_disks_to_json(ctx));
+		*ret_result =
+			json_pack("{s:o, s:o}", "pool", cmd_text_to_json(info.name), "bds", cmd_disks_to_json(ctx));
 		return 0;
 	}
 	if (cmd_arg_flag(args, "detail")) {
@@ -156,12 +157,12 @@ const struct cmd_verb cmd_lssp = {
 	.synopsis = "bdfs lssp [-sp POOL] [-type TYPE]\n"
 		    "bdfs lssp {-bd | -detail | -occupancy [-cells N]} [-sp POOL]\n"
 		    "bdfs lssp -default",
-	.about = "The plain form lists every pool: its size, what is free, the unit in which disks take space, the number of\n"
-		 "disks and its type, sizes in megabytes. -bd lists the disks of one pool, -detail its physical volumes\n"
-		 "and, while it is mounted, which engine the daemon uses and why, queues, uptime and counters.\n"
-		 "-occupancy draws the pool: a blank is free, '@' is full.\n"
-		 "Fields for -field: pool size free alloc bds type (plain); bdname size vtd svsa used kind udid (-bd);\n"
-		 "pvname pvid size free io (-detail).",
+	.about = "The plain form lists every pool: its size, what is free, the unit in which disks take space, the "
+		 "number of disks and its type, sizes in megabytes. -bd lists the disks of one pool, -detail its "
+		 "physical volumes and, while it is mounted, which engine the daemon uses and why, queues, uptime "
+		 "and counters. -occupancy draws the pool: a blank is free, '@' is full.\n"
+		 "Fields for -field: pool size free alloc bds type (plain); bdname size vtd svsa used kind udid "
+		 "(-bd); pvname pvid size free io (-detail).",
 	.examples = "bdfs lssp\n"
 		    "bdfs lssp -bd -sp vms -field bdname size -fmt :\n"
 		    "bdfs lssp -detail -sp vms --json",

@@ -41,7 +41,8 @@ static const struct cmd_option options[] = {
 	{ "unmap", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual target devices (VTDs) are not in this release" },
 	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER", "virtual target devices (VTDs) are not in this release" },
 	{ "vtd", NULL, CMD_TEXT, CMD_LATER, "VTD", "virtual target devices (VTDs) are not in this release" },
-	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL, "thick disks are not in this release; leave it out for a thin one" },
+	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL,
+	  "thick disks are not in this release; leave it out for a thin one" },
 	{ "tier", NULL, CMD_TEXT, CMD_LATER, "TIER", "there are no tiers; leave it out" },
 	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
 	{ 0 },
@@ -70,7 +71,8 @@ static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 	if (r < 0)
 		return r;
 	if (size.is_increment)
-		return base_error_set(err, -EINVAL, "%s: a new disk has no size to add to: write it without the +", name);
+		return base_error_set(err, -EINVAL, "%s: a new disk has no size to add to: write it without the +",
+				      name);
 	if (cmd_arg_number(args, "count", 1) == 0)
 		return base_error_set(err, -EINVAL, "%s: -count 0 would make nothing", name);
 	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), 0, ret_result, err);
@@ -106,11 +108,11 @@ static int check_shrink(struct meta_disk *disk, uint64_t new_bytes, const json_t
 	meta_disk_info(disk, &info);
 	if (new_bytes >= info.size_bytes || cmd_arg_flag(args, "shrink"))
 		return 0;
-	return base_error_set(err, -EINVAL,
-			      "%s: has %s; %s would cut off its end and the data there: add --shrink to do that, or write "
-			      "+SIZE to add",
-			      info.record.name, base_size_to_text(info.size_bytes, old_text),
-			      base_size_to_text(new_bytes, new_text));
+	return base_error_set(
+		err, -EINVAL,
+		"%s: has %s; %s would cut off its end and the data there: add --shrink to do that, or write "
+		"+SIZE to add",
+		info.record.name, base_size_to_text(info.size_bytes, old_text), base_size_to_text(new_bytes, new_text));
 }
 
 static int resize_found(struct cmd_context *ctx, struct meta_disk *disk, const struct base_size *size,
@@ -224,10 +226,10 @@ const struct cmd_verb cmd_lu = {
 		    "bdfs lu -list [-sp POOL] [-lu NAME | -luudid UDID] [-verbose]\n"
 		    "bdfs lu -resize [-sp POOL] {-lu NAME | -luudid UDID} -size SIZE [--shrink]\n"
 		    "bdfs lu -remove [-sp POOL] {-lu NAME | -luudid UDID | -all} [--yes]",
-	.about = "A logical unit (LU) is a thin disk of the pool, the same that mkbdsp makes. Its UDID is its UUID without\n"
-		 "dashes and stays the same when it is renamed.\n"
-		 "-resize takes the new total, as in VIOS; +10G adds. A smaller total is refused without --shrink, since it\n"
-		 "cuts off the end of the disk. -remove asks on a terminal and needs --yes elsewhere.",
+	.about = "A logical unit (LU) is a thin disk of the pool, the same that mkbdsp makes. Its UDID is its UUID "
+		 "without dashes and stays the same when it is renamed.\n"
+		 "-resize takes the new total, as in VIOS; +10G adds. A smaller total is refused without --shrink, "
+		 "since it cuts off the end of the disk. -remove asks on a terminal and needs --yes elsewhere.",
 	.examples = "bdfs lu -create -sp vms -lu web1 -size 20G\n"
 		    "bdfs lu -list -sp vms -field LU_NAME LU_SIZE -fmt :\n"
 		    "bdfs lu -resize -sp vms -lu web1 -size +10G",

@@ -29,7 +29,7 @@
 
 /* Of meta/ and of the daemon. The mark is last: as long as it is there, a removal that was cut short goes on. */
 static const char *const our_names[] = { "control", "restart", "data.mdb", "lock.mdb",
-					 "log",	    "log.1",   MADE_NAME,  CMD_MADE_MARK_NAME };
+					 "log",     "log.1",   MADE_NAME,  CMD_MADE_MARK_NAME };
 
 static int write_json(int fd, json_t *made)
 {
@@ -103,7 +103,8 @@ static void find_left(int dir_fd, char ret_left[NAME_BYTES_MAX + 1])
 		closedir(dir);
 }
 
-int cmd_made_remove(const char *directory, const json_t *made, char ret_left[NAME_BYTES_MAX + 1], struct base_error *err)
+int cmd_made_remove(const char *directory, const json_t *made, char ret_left[NAME_BYTES_MAX + 1],
+		    struct base_error *err)
 {
 	int dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r = 0;

@@ -25,7 +25,8 @@ static const struct cmd_option options[] = {
 	{ "bd", NULL, CMD_TEXT, CMD_REQUIRED, "NAME", "its name: 1 to 127 bytes, any but '/'" },
 	{ "count", NULL, CMD_NUMBER, 0, "N", "make N disks, NAME0 to NAME(N-1), all or none" },
 	{ "block", NULL, CMD_NUMBER, 0, "BYTES", "logical block size, 512 (the default) or 4096" },
-	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL, "thick disks are not in this release; leave it out for a thin one" },
+	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL,
+	  "thick disks are not in this release; leave it out for a thin one" },
 	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER",
 	  "virtual target devices (VTDs) are not in this release; make the disk without it" },
 	{ "tn", NULL, CMD_TEXT, CMD_LATER, "VTD",
@@ -57,11 +58,12 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 	if (r != 0)
 		return r;
 	if (size.is_increment)
-		return base_error_set(err, -EINVAL, "%s: a new disk has no size to add to: write it without the +", name);
+		return base_error_set(err, -EINVAL, "%s: a new disk has no size to add to: write it without the +",
+				      name);
 	if (cmd_arg_number(args, "count", 1) == 0)
 		return base_error_set(err, -EINVAL, "%s: -count 0 would make nothing", name);
-	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), (uint32_t)block_bytes, ret_result,
-			       err);
+	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), (uint32_t)block_bytes,
+			       ret_result, err);
 }
 
 static unsigned needs(const json_t *args)
@@ -73,8 +75,8 @@ const struct cmd_verb cmd_mkbdsp = {
 	.name = "mkbdsp",
 	.summary = "make a disk",
 	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES]",
-	.about = "Makes a thin disk: it takes space in the pool as it is written to. It is there at once, durably, as\n"
-		 "disks/NAME in the pool's mount, and after a crash it is there whole or not at all.\n"
+	.about = "Makes a thin disk: it takes space in the pool as it is written to. It is there at once, durably, "
+		 "as disks/NAME in the pool's mount, and after a crash it is there whole or not at all.\n"
 		 "The disks together may be larger than the pool; `bdfs lssp` shows by how much.\n"
 		 "SIZE is rounded up to whole blocks.",
 	.examples = "bdfs mkbdsp -sp vms 20G -bd web1\n"

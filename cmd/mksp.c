@@ -41,8 +41,10 @@ static const struct cmd_option options[] = {
 	{ "name", NULL, CMD_TEXT, CMD_POSITIONAL | CMD_REQUIRED, "NAME", "what the pool is called" },
 	{ "path", NULL, CMD_LIST, CMD_POSITIONAL, "PATH", "where its space is: a directory, block devices or files" },
 	{ "size", NULL, CMD_SIZE, 0, "SIZE", "how large each file that is made is; a bare number counts megabytes" },
-	{ "take-over", "f", CMD_FLAG, 0, NULL, "use a pv even if it carries the label of another pool, which is then lost" },
-	{ "fb", NULL, CMD_TEXT, CMD_LATER, "POOL", "a pool of files needs no parent pool: `bdfs mksp NAME -size SIZE DIRECTORY`" },
+	{ "take-over", "f", CMD_FLAG, 0, NULL,
+	  "use a pv even if it carries the label of another pool, which is then lost" },
+	{ "fb", NULL, CMD_TEXT, CMD_LATER, "POOL",
+	  "a pool of files needs no parent pool: `bdfs mksp NAME -size SIZE DIRECTORY`" },
 	{ 0 },
 };
 
@@ -147,8 +149,8 @@ static int plan_path(struct plan *plan, const char *path, bool only_one, struct 
 		return r;
 	if (exists && !directory && !S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
 		return base_error_set(err, -EINVAL, "%s: neither a directory, a block device nor a regular file", path);
-	return directory ? plan_directory(plan, absolute, exists, err) :
-			   plan_pv(plan, absolute, exists, exists && S_ISBLK(st.st_mode), err);
+	return directory ? plan_directory(plan, absolute, exists, err)
+			 : plan_pv(plan, absolute, exists, exists && S_ISBLK(st.st_mode), err);
 }
 
 static int plan_home(struct plan *plan, struct base_error *err)
@@ -242,12 +244,13 @@ const struct cmd_verb cmd_mksp = {
 	.name = "mksp",
 	.summary = "make a pool",
 	.synopsis = "bdfs mksp NAME [-size SIZE] [-f] [PATH...]",
-	.about = "Makes a storage pool. PATH says where its space is: a directory (made if it is not there; the pool then\n"
-		 "lives in it whole, its space in a file pv0), one or more block devices, or one or more files. A file that\n"
-		 "is not there is made, SIZE large and sparse. With devices and files, and with no PATH at all, the metadata\n"
-		 "is kept below the state directory (see FILES in bdfs(8)).\n"
-		 "A single PATH that is not there yet is taken for a directory, unless it ends in .img or .raw.\n"
-		 "A device or file that carries the label of a pool is refused; -f takes it over, and that pool is lost.",
+	.about = "Makes a storage pool. PATH says where its space is: a directory (made if it is not there; the pool "
+		 "then lives in it whole, its space in a file pv0), one or more block devices, or one or more files. "
+		 "A file that is not there is made, SIZE large and sparse. With devices and files, and with no PATH "
+		 "at all, the metadata is kept below the state directory (see FILES in bdfs(8)).\n"
+		 "A single PATH that is not there yet is taken for a directory, unless it ends in .img or .raw. A "
+		 "device or file that carries the label of a pool is refused; -f takes it over, and that pool is "
+		 "lost.",
 	.examples = "bdfs mksp vms -size 200G /srv/pools/vms\n"
 		    "bdfs mksp fast /dev/nvme1n1 /dev/nvme2n1\n"
 		    "bdfs mksp scratch -size 10G",

@@ -51,7 +51,8 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 	o->read_only |= cmd_arg_flag(args, "ro");
 	o->allow_other |= cmd_arg_flag(args, "allow-other");
 	if (queues > CMD_QUEUES_MAX || (queues == 0 && cmd_arg_is_set(args, "queues")))
-		return base_error_set(err, -EINVAL, "-queues %lld: must be from 1 to %d", (long long)queues, CMD_QUEUES_MAX);
+		return base_error_set(err, -EINVAL, "-queues %lld: must be from 1 to %d", (long long)queues,
+				      CMD_QUEUES_MAX);
 	if (queues)
 		o->queues = (unsigned)queues;
 	if (!cmd_arg_is_set(args, "engine"))
@@ -87,9 +88,10 @@ static int find_places(struct cmd_context *ctx, const json_t *args, struct cmd_d
 	if (r < 0)
 		return r;
 	if (lies_in(d->pool.directory, d->mountpoint))
-		return base_error_set(err, -EINVAL,
-				      "%s: mounting there would hide the pool's own directory %s: choose another mount point",
-				      d->mountpoint, d->pool.directory);
+		return base_error_set(
+			err, -EINVAL,
+			"%s: mounting there would hide the pool's own directory %s: choose another mount point",
+			d->mountpoint, d->pool.directory);
 	return 0;
 }
 
@@ -115,12 +117,13 @@ const struct cmd_verb cmd_mount = {
 	.name = "mount",
 	.summary = "mount a pool",
 	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-engine NAME] [-queues N] [-f]",
-	.about = "Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background that serves\n"
-		 "the mount until it is unmounted; the command returns when the mount answers. The daemon's messages are in\n"
-		 "the file log in the pool's directory. A mount that a dead daemon left on MOUNTPOINT is cleaned up first.\n"
-		 "With -f the command itself serves, and returns when the mount is gone.\n"
-		 "SIGTERM to the daemon unmounts: what is under way is finished and everything is committed.\n"
-		 "`mount -t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
+	.about = "Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
+		 "that serves the mount until it is unmounted; the command returns when the mount answers. The "
+		 "daemon's messages are in the file log in the pool's directory. A mount that a dead daemon left on "
+		 "MOUNTPOINT is cleaned up first. With -f the command itself serves, and returns when the mount is "
+		 "gone.\n"
+		 "SIGTERM to the daemon unmounts: what is under way is finished and everything is committed. `mount "
+		 "-t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
 	.examples = "bdfs mount vms /srv/vms\n"
 		    "bdfs mount vms /srv/vms -o ro,allow_other",
 	.options = options,

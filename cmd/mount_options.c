@@ -78,7 +78,8 @@ static int set_queues(struct cmd_mount_options *options, const char *value, stru
 	unsigned long n = strtoul(value, &end, 10);
 
 	if (value[0] < '0' || value[0] > '9' || *end || n < 1 || n > CMD_QUEUES_MAX)
-		return base_error_set(err, -EINVAL, "-o queues=%s: must be a number from 1 to %d", value, CMD_QUEUES_MAX);
+		return base_error_set(err, -EINVAL, "-o queues=%s: must be a number from 1 to %d", value,
+				      CMD_QUEUES_MAX);
 	options->queues = (unsigned)n;
 	return 0;
 }
@@ -112,7 +113,8 @@ static int take_word(const char *name, bool sloppy, struct cmd_mount_options *op
 	    (!word && sloppy))
 		return 0;
 	if (!word)
-		return base_error_set(err, -EINVAL, "-o %s: unknown option; mount.bdfs(8) lists those that there are", name);
+		return base_error_set(err, -EINVAL, "-o %s: unknown option; mount.bdfs(8) lists those that there are",
+				      name);
 	if (word->kind == WORD_REFUSED)
 		return base_error_set(err, -EINVAL, "-o %s: can't be done: %s", name, word->why);
 	if (word->kind == WORD_KERNEL)

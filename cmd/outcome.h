@@ -19,7 +19,8 @@ struct cmd_outcome {
 
 void cmd_outcome_done(struct cmd_outcome *outcome);
 
-/* {"result": ...}, {"error": {"code": "ENOENT", "errno": 2, "about": "bd", "text": ...}}, or both. NULL when memory is short. */
+/* {"result": ...}, {"error": {"code": "ENOENT", "errno": 2, "about": "bd", "text": ...}}, or both. NULL when memory is
+ * short. */
 json_t *cmd_outcome_to_json(const struct cmd_outcome *outcome);
 /* Return: 0; -EBADMSG when it is neither. */
 MUST_CHECK int cmd_outcome_from_json(const json_t *answer, struct cmd_outcome *ret);

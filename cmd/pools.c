@@ -75,14 +75,15 @@ json_t *cmd_pool_to_json(struct cmd_context *ctx)
 	uint64_t size_bytes = info.total_chunks * CHUNK_BYTES;
 	uint64_t over_bytes = info.virtual_bytes > size_bytes ? info.virtual_bytes - size_bytes : 0;
 
-	json_t *pool = json_pack(
-		"{s:o, s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-		cmd_text_to_json(info.name), "uuid", base_uuid_to_text(info.uuid, uuid), "directory",
-		cmd_text_to_json(ctx->directory), "type", pool_type(ctx), "state", info.failed ? "failed" : "ok", "size_bytes",
-		(json_int_t)size_bytes, "free_bytes", chunk_bytes(info.free_chunks), "pending_bytes",
-		chunk_bytes(info.pending_chunks), "allocated_bytes", chunk_bytes(info.total_chunks - info.free_chunks),
-		"virtual_bytes", (json_int_t)info.virtual_bytes, "overcommit_bytes", (json_int_t)over_bytes,
-		"allocation_unit_bytes", (json_int_t)CHUNK_BYTES, "bds", (json_int_t)info.disks, "pvs", (json_int_t)info.pvs);
+	json_t *pool = json_pack("{s:o, s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+				 cmd_text_to_json(info.name), "uuid", base_uuid_to_text(info.uuid, uuid), "directory",
+				 cmd_text_to_json(ctx->directory), "type", pool_type(ctx), "state",
+				 info.failed ? "failed" : "ok", "size_bytes", (json_int_t)size_bytes, "free_bytes",
+				 chunk_bytes(info.free_chunks), "pending_bytes", chunk_bytes(info.pending_chunks),
+				 "allocated_bytes", chunk_bytes(info.total_chunks - info.free_chunks), "virtual_bytes",
+				 (json_int_t)info.virtual_bytes, "overcommit_bytes", (json_int_t)over_bytes,
+				 "allocation_unit_bytes", (json_int_t)CHUNK_BYTES, "bds", (json_int_t)info.disks, "pvs",
+				 (json_int_t)info.pvs);
 
 	if (!pool)
 		return NULL;

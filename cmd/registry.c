@@ -66,8 +66,8 @@ static int check_pool_name(const char *name, struct base_error *err)
 	if (r < 0)
 		return base_error_wrap(err, "%s: not a name for a pool", name);
 	if (strcmp(name, "pools") == 0 || strcmp(name, "default") == 0)
-		return base_error_set(err, -EINVAL, "%s: this name is taken by the list of pools itself; choose another",
-				      name);
+		return base_error_set(err, -EINVAL,
+				      "%s: this name is taken by the list of pools itself; choose another", name);
 	/* "-x" would be read as an option wherever the pool's name is given by its place. */
 	if (name[0] == '-')
 		return base_error_set(err, -EINVAL, "%s: a pool's name does not start with '-'", name);
@@ -174,9 +174,10 @@ static int several_pools(const struct cmd_pool_ref *pools, size_t count, struct 
 	list[0] = '\0';
 	for (size_t i = 0; i < count && used < sizeof(list) - 1; i++)
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "", pools[i].name);
-	return base_error_set(err, -EINVAL,
-			      "which pool? There are %zu (%s): say -sp POOL, or choose one with `bdfs chsp -default POOL`",
-			      count, list);
+	return base_error_set(
+		err, -EINVAL,
+		"which pool? There are %zu (%s): say -sp POOL, or choose one with `bdfs chsp -default POOL`", count,
+		list);
 }
 
 static int find_default(struct cmd_pool_ref *ret, struct base_error *err)
@@ -199,7 +200,8 @@ static int find_default(struct cmd_pool_ref *ret, struct base_error *err)
 	if (count == 1)
 		*ret = pools[0];
 	else if (count == 0)
-		r = base_error_set(err, -ENOENT, "there is no pool yet: make one with `bdfs mksp`, or give -sp DIRECTORY");
+		r = base_error_set(err, -ENOENT,
+				   "there is no pool yet: make one with `bdfs mksp`, or give -sp DIRECTORY");
 	else
 		r = several_pools(pools, count, err);
 	free(pools);

@@ -99,8 +99,8 @@ const struct cmd_verb cmd_rmbdsp = {
 	.name = "rmbdsp",
 	.summary = "delete disks",
 	.synopsis = "bdfs rmbdsp [-sp POOL] {-bd NAME | -all} [--yes]",
-	.about = "Deletes a disk and its data. Asks first on a terminal; without one it needs --yes. -f is accepted and\n"
-		 "means --yes and nothing else. A disk that is in use is refused in any case.\n"
+	.about = "Deletes a disk and its data. Asks first on a terminal; without one it needs --yes. -f is accepted "
+		 "and means --yes and nothing else. A disk that is in use is refused in any case.\n"
 		 "The space comes back in the background, within moments.",
 	.examples = "bdfs rmbdsp -sp vms -bd web1\n"
 		    "bdfs rmbdsp -sp scratch -all --yes",

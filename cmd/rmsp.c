@@ -59,10 +59,11 @@ static int check_disks(const struct meta_pool_info *info, const json_t *args, st
 		return 0;
 	if (!cmd_arg_flag(args, "with-disks"))
 		return base_error_set(err, -ENOTEMPTY,
-				      "%s: has %llu disks: delete them first (`bdfs rmbdsp`), or add --with-disks", info->name,
-				      (unsigned long long)info->disks);
+				      "%s: has %llu disks: delete them first (`bdfs rmbdsp`), or add --with-disks",
+				      info->name, (unsigned long long)info->disks);
 	if (!cmd_arg_flag(args, "yes"))
-		return base_error_set(err, -EINVAL, "%s: not confirmed, nothing was deleted: add --yes to delete %llu disks",
+		return base_error_set(err, -EINVAL,
+				      "%s: not confirmed, nothing was deleted: add --yes to delete %llu disks",
 				      info->name, (unsigned long long)info->disks);
 	return 0;
 }
@@ -76,7 +77,8 @@ static int survey(struct removal *rm, const json_t *args, struct base_error *err
 	int r = meta_pool_open(&open_args, &meta, err);
 
 	if (r == -EBUSY)
-		return base_error_wrap(err, "%s: in use: unmount it first (`bdfs umount %s`)", rm->pool.name, rm->pool.name);
+		return base_error_wrap(err, "%s: in use: unmount it first (`bdfs umount %s`)", rm->pool.name,
+				       rm->pool.name);
 	if (r < 0)
 		return base_error_wrap(err, "%s: can't be opened (--forget takes it off the list only)", rm->pool.name);
 	meta_pool_info(meta, &info);
@@ -149,9 +151,9 @@ static int carry_out(struct removal *rm, json_t **ret_result, struct base_error 
 	const char *uuid_text = json_string_value(json_object_get(rm->todo, "uuid"));
 	char path[PATH_MAX], left[NAME_BYTES_MAX + 1] = "";
 	struct base_uuid uuid;
-	int r = uuid_text && base_uuid_parse(uuid_text, &uuid) == 0 ?
-			0 :
-			base_error_set(err, -EBADMSG, "%s: damaged; remove it by hand", rm->mark);
+	int r = uuid_text && base_uuid_parse(uuid_text, &uuid) == 0
+			? 0
+			: base_error_set(err, -EBADMSG, "%s: damaged; remove it by hand", rm->mark);
 
 	for (size_t i = 0; i < json_array_size(pvs) && r == 0; i++) {
 		r = cmd_text_from_json(json_array_get(pvs, i), path, sizeof(path));
@@ -230,10 +232,10 @@ const struct cmd_verb cmd_rmsp = {
 	.summary = "remove a pool",
 	.synopsis = "bdfs rmsp POOL [--with-disks [--yes]]\n"
 		    "bdfs rmsp POOL --forget",
-	.about = "Removes a pool that is not mounted: the labels on its devices, its metadata, the files that mksp made, and\n"
-		 "its entry in the list of pools. Files and directories that were there before mksp stay.\n"
-		 "A pool that has disks is refused. --with-disks deletes them too, after a question on a terminal; without\n"
-		 "one it needs --yes.\n"
+	.about = "Removes a pool that is not mounted: the labels on its devices, its metadata, the files that mksp "
+		 "made, and its entry in the list of pools. Files and directories that were there before mksp stay.\n"
+		 "A pool that has disks is refused. --with-disks deletes them too, after a question on a terminal; "
+		 "without one it needs --yes.\n"
 		 "--forget only takes the pool off the list.",
 	.examples = "bdfs rmsp scratch\n"
 		    "bdfs rmsp scratch --with-disks --yes",

@@ -20,7 +20,8 @@
 /* A new reference, or NULL when memory is short. NULL text gives JSON null. */
 json_t *cmd_text_to_json(const char *bytes);
 
-/* The bytes of a JSON string. Return: 0; -EINVAL (not a string, or a byte 0); -ENAMETOOLONG (not in room with its NUL). */
+/* The bytes of a JSON string. Return: 0; -EINVAL (not a string, or a byte 0); -ENAMETOOLONG (not in room with its
+ * NUL). */
 MUST_CHECK int cmd_text_from_json(const json_t *text, char *buf, size_t room);
 
 /* As cmd_text_from_json for a string's own bytes, which must be valid UTF-8. */

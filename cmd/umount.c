@@ -48,7 +48,8 @@ static bool find_by_mountpoint(const char *text, struct target *t)
 	return true;
 }
 
-/* A name is a pool's if there is such a pool, else a path; a path is a mount point if it is one, else a pool's directory. */
+/* A name is a pool's if there is such a pool, else a path; a path is a mount point if it is one, else a pool's
+ * directory. */
 static int find_target(const char *text, struct target *t, struct base_error *err)
 {
 	if (strchr(text, '/') && find_by_mountpoint(text, t))
@@ -66,8 +67,7 @@ static int find_target(const char *text, struct target *t, struct base_error *er
 /* Return: 0 with *ret; CMD_NO_DAEMON; negative errno. */
 static int ask_daemon(const struct target *t, const json_t *args, struct cmd_outcome *ret, struct base_error *err)
 {
-	json_t *request = json_pack("{s:o}", "target",
-				    cmd_text_to_json(t->by_mountpoint ? t->mount.mountpoint : ""));
+	json_t *request = json_pack("{s:o}", "target", cmd_text_to_json(t->by_mountpoint ? t->mount.mountpoint : ""));
 
 	if (!t->have_pool || !request) {
 		json_decref(request);
@@ -139,7 +139,8 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 	if (!ctx->service)
 		return base_error_set(err, -ENOENT, "not mounted");
 	if (target[0] && strcmp(target, ctx->service->mountpoint) != 0)
-		return base_error_set(err, -EXDEV, "this pool is mounted on %s, not on %s", ctx->service->mountpoint, target);
+		return base_error_set(err, -EXDEV, "this pool is mounted on %s, not on %s", ctx->service->mountpoint,
+				      target);
 	r = ctx->service->unmount(ctx->service, cmd_arg_flag(args, "lazy"), err);
 	return r < 0 ? r : CMD_ANSWER_AT_END;
 }
@@ -148,9 +149,10 @@ const struct cmd_verb cmd_umount = {
 	.name = "umount",
 	.summary = "unmount a pool",
 	.synopsis = "bdfs umount {POOL | MOUNTPOINT} [--lazy]",
-	.about = "Unmounts the pool and returns when its daemon has committed everything and closed it. umount(8) works too,\n"
-		 "but does not wait for that. While files in the mount are open it is refused, as for any file system; --lazy\n"
-		 "takes the mount out of the tree at once and waits for the last of them to be closed.",
+	.about = "Unmounts the pool and returns when its daemon has committed everything and closed it. umount(8) "
+		 "works too, but does not wait for that. While files in the mount are open it is refused, as for any "
+		 "file system; --lazy takes the mount out of the tree at once and waits for the last of them to be "
+		 "closed.",
 	.examples = "bdfs umount vms\n"
 		    "bdfs umount /srv/vms",
 	.options = options,

@@ -32,7 +32,7 @@ enum cmd_kind { CMD_FLAG, CMD_TEXT, CMD_SIZE, CMD_NUMBER, CMD_LIST };
 enum {
 	CMD_POSITIONAL = 1 << 0, /* given by its place; a CMD_LIST takes all that are left */
 	CMD_REQUIRED = 1 << 1,
-	CMD_LATER = 1 << 2,      /* VIOS has it, this release doesn't: refused with its help as the reason */
+	CMD_LATER = 1 << 2, /* VIOS has it, this release doesn't: refused with its help as the reason */
 };
 
 struct cmd_option {
@@ -45,7 +45,10 @@ struct cmd_option {
 };
 
 #define CMD_OPTION_SP                                                                                                  \
-	{ "sp", NULL, CMD_TEXT, 0, "POOL", "the pool: its name, or the path of its directory. Without it: the default pool" }
+	{                                                                                                              \
+		"sp", NULL, CMD_TEXT, 0, "POOL",                                                                       \
+			"the pool: its name, or the path of its directory. Without it: the default pool"               \
+	}
 
 /* Whose absence an error is about; picks among exit statuses, see cmd/exit_status.h. */
 enum cmd_subject { CMD_SUBJECT_NONE, CMD_SUBJECT_POOL, CMD_SUBJECT_BD };
@@ -73,7 +76,7 @@ struct cmd_progress {
 };
 
 struct cmd_context {
-	const char *directory; /* the pool's */
+	const char *directory;             /* the pool's */
 	struct meta_pool *meta;            /* NULL in a command of its own, if the verb is CMD_CLOSED */
 	struct ioc_pool *ioc;              /* NULL in a command of its own, unless the verb needs CMD_IO */
 	const struct cmd_service *service; /* NULL in a command of its own */
@@ -84,8 +87,8 @@ struct cmd_context {
 
 /* What local() may return beside 0 and a negative errno. */
 enum {
-	CMD_ON_POOL = 1,   /* nothing to do here: run() on the pool of -sp, or on the default pool */
-	CMD_ON_EACH_POOL,  /* run() on every registered pool; the results' arrays are joined to those in *ret_result */
+	CMD_ON_POOL = 1,  /* nothing to do here: run() on the pool of -sp, or on the default pool */
+	CMD_ON_EACH_POOL, /* run() on every registered pool; the results' arrays are joined to those in *ret_result */
 };
 /* What run() may return besides: the answer is given when the daemon has ended in order. */
 enum { CMD_ANSWER_AT_END = 1 };
@@ -94,7 +97,7 @@ enum { CMD_ANSWER_AT_END = 1 };
 enum {
 	CMD_CHANGES = 1 << 0, /* opened for writing; one such verb at a time; a line in the log */
 	CMD_IO = 1 << 1,      /* queue threads */
-	CMD_CLOSED = 1 << 2,  /* without a daemon it looks at the directory of the pool, which is not opened: ctx->meta is NULL */
+	CMD_CLOSED = 1 << 2,  /* without a daemon the pool is not opened: the verb looks at its directory */
 };
 
 struct cmd_verb {
@@ -105,7 +108,7 @@ struct cmd_verb {
 	const char *examples; /* lines */
 	const char *exits;    /* beyond the common ones, or NULL */
 	const struct cmd_option *options;
-	/* What runs in the command's own process and needs no open pool (the registry, mounting). NULL = CMD_ON_POOL. */
+	/* What runs in the command's own process, without an open pool (the registry, mounting). NULL = CMD_ON_POOL. */
 	int (*local)(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err);
 	/* What runs on an open pool. NULL: local() does it all. May give a result beside a negative errno. */
 	int (*run)(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err);

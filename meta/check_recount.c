@@ -5,12 +5,13 @@
  * The map pass adds up what it sees of a store over many transactions, so on a
  * pool in use a difference from the layer's counters proves nothing. Here the
  * store is counted again in turns of the metadata thread (check_live.c), and
- * what each leaf counted for is kept: 3 bytes a leaf, so 384 KiB for a disk of 1
- * TiB. After each commit the leaves of this store that the walk has passed are set
- * to what the commit wrote: then the sums are those of the durable state once
- * more. The index records are counted in the same way: one flag a group, looked
- * at again when a commit has touched the group. When the walk is at its end, the
- * sums and the layer's record are of one moment, and a difference is a finding.
+ * what each leaf counts for is kept: 3 bytes a leaf, so 384 KiB for a disk of 1
+ * TiB. After each commit the leaves of this store that it wrote are set to what it
+ * wrote: then all leaves that the walk has passed count for what they durably hold
+ * once more. The index records are counted in the same way: one flag a group,
+ * looked at again when a commit has touched the group. When the walk is at its
+ * end, the sums and the layer's record are of one moment, and a difference is a
+ * finding.
  *
  * Layers are taken one after the other, as many as fit into a turn.
  *
@@ -38,7 +39,6 @@ struct recount {
 	struct db_key index_key; /* of the index record that was met last */
 	bool index_over, map_unknown;
 	struct leaf_walk walk;
-	uint64_t passed; /* leaves below this were counted */
 	uint64_t chunks, blocks, index_records;
 	struct tally *tallies[INDEX_GROUPS];
 	bool has_index[INDEX_GROUPS];
@@ -87,7 +87,7 @@ static void reset(struct recount *recount)
 		recount->tallies[g] = NULL;
 	}
 	memset(recount->has_index, 0, sizeof(recount->has_index));
-	recount->chunks = recount->blocks = recount->index_records = recount->passed = 0;
+	recount->chunks = recount->blocks = recount->index_records = 0;
 	recount->index_over = recount->map_unknown = false;
 }
 
@@ -116,9 +116,8 @@ static int follow_commit(struct recount *recount, const struct check_turn *turn)
 		uint64_t group = copy->number >> GROUP_SHIFT;
 		if (copy->store->id != recount->store)
 			continue;
-		if (copy->number < recount->passed)
-			rc = count_leaf(recount, copy->number, copy->entries);
-		/* Ahead of the index walk too: a record that is counted twice is counted once, it is a flag. */
+		/* Ahead of the walk too: it will find what was counted here, and count it for the same. */
+		rc = count_leaf(recount, copy->number, copy->entries);
 		if (rc == 0 && group != looked_at)
 			rc = look_at_index(recount, turn->txn, group);
 		looked_at = group;
@@ -169,7 +168,6 @@ static int next_leaf(struct recount *recount, struct check_turn *turn)
 		return check_cant_read(recount->check, DB_MAP, rc);
 	if (rc == DB_NOT_FOUND)
 		return rc;
-	recount->passed = leaf.number + 1;
 	recount->map_unknown |= leaf.bad;
 	return leaf.bad ? 0 : count_leaf(recount, leaf.number, leaf.entries);
 }

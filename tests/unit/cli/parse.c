@@ -42,7 +42,8 @@ static const struct {
 	{ &cmd_lssp, "-sp=vms", "{\"sp\": \"vms\"}" },
 	{ &cmd_lssp, "-occupancy -cells 10", "{\"occupancy\": true, \"cells\": 10}" },
 	/* Sizes: a bare number counts megabytes. */
-	{ &cmd_mkbdsp, "-sp vms 20G -bd web1", "{\"sp\": \"vms\", \"size\": {\"bytes\": 21474836480, \"increment\": false}, \"bd\": \"web1\"}" },
+	{ &cmd_mkbdsp, "-sp vms 20G -bd web1",
+	  "{\"sp\": \"vms\", \"size\": {\"bytes\": 21474836480, \"increment\": false}, \"bd\": \"web1\"}" },
 	{ &cmd_mkbdsp, "5 -bd a", "{\"size\": {\"bytes\": 5242880, \"increment\": false}, \"bd\": \"a\"}" },
 	{ &cmd_mkbdsp, "4096B -bd a", "{\"size\": {\"bytes\": 4096, \"increment\": false}, \"bd\": \"a\"}" },
 	{ &cmd_mkbdsp, "64k -bd a", "{\"size\": {\"bytes\": 65536, \"increment\": false}, \"bd\": \"a\"}" },
@@ -50,15 +51,18 @@ static const struct {
 	{ &cmd_mkbdsp, "1P -bd a", "{\"size\": {\"bytes\": 1125899906842624, \"increment\": false}, \"bd\": \"a\"}" },
 	{ &cmd_chbdsp, "-bd a -size +10G", "{\"bd\": \"a\", \"size\": {\"bytes\": 10737418240, \"increment\": true}}" },
 	{ &cmd_chbdsp, "-bd a -size 10G", "{\"bd\": \"a\", \"size\": {\"bytes\": 10737418240, \"increment\": false}}" },
-	{ &cmd_mksp, "vms -size 1G /a /b", "{\"name\": \"vms\", \"size\": {\"bytes\": 1073741824, \"increment\": false}, \"path\": [\"/a\", \"/b\"]}" },
+	{ &cmd_mksp, "vms -size 1G /a /b",
+	  "{\"name\": \"vms\", \"size\": {\"bytes\": 1073741824, \"increment\": false}, \"path\": [\"/a\", \"/b\"]}" },
 	{ &cmd_mksp, "vms /a -f /b", "{\"name\": \"vms\", \"path\": [\"/a\", \"/b\"], \"take-over\": true}" },
 	{ &cmd_mksp, "vms -- -f", "{\"name\": \"vms\", \"path\": [\"-f\"]}" },
 	{ &cmd_rmbdsp, "-bd a -f", "{\"bd\": \"a\", \"yes\": true}" },
 	{ &cmd_rmbdsp, "-bd a --yes", "{\"bd\": \"a\", \"yes\": true}" },
 	{ &cmd_rmbdsp, "-bd -", "{\"bd\": \"-\"}" },
 	{ &cmd_rmbdsp, "--bd=-all", "{\"bd\": \"-all\"}" },
-	{ &cmd_mount, "vms /mnt -o ro,allow_other", "{\"pool\": \"vms\", \"mountpoint\": \"/mnt\", \"o\": \"ro,allow_other\"}" },
-	{ &cmd_lu, "-create -lu a -size 7", "{\"create\": true, \"lu\": \"a\", \"size\": {\"bytes\": 7340032, \"increment\": false}}" },
+	{ &cmd_mount, "vms /mnt -o ro,allow_other",
+	  "{\"pool\": \"vms\", \"mountpoint\": \"/mnt\", \"o\": \"ro,allow_other\"}" },
+	{ &cmd_lu, "-create -lu a -size 7",
+	  "{\"create\": true, \"lu\": \"a\", \"size\": {\"bytes\": 7340032, \"increment\": false}}" },
 	{ &cmd_rmbdsp, "-bd \xff", "{\"bd\": \"\xf4\x8f\xbf\xbf\"}" }, /* cmd/text.h */
 };
 
@@ -71,7 +75,8 @@ Test(cli_parse, lines_become_arguments)
 		json_t *expected = json_loads(good[i].args, 0, NULL);
 
 		cr_assert_not_null(expected, "%s", good[i].args);
-		cr_assert_eq(parse(good[i].verb, good[i].line, copy, &request, &err), 0, "%s: %s", good[i].line, err.text);
+		cr_assert_eq(parse(good[i].verb, good[i].line, copy, &request, &err), 0, "%s: %s", good[i].line,
+			     err.text);
 
 		char *got = json_dumps(request.args, 0);
 
@@ -127,7 +132,8 @@ Test(cli_parse, output_options_are_kept_apart)
 	struct cli_request request;
 	struct base_error err = { 0 };
 
-	cr_assert_eq(parse(&cmd_lssp, "-field pool size -fmt : -header --json", copy, &request, &err), 0, "%s", err.text);
+	cr_assert_eq(parse(&cmd_lssp, "-field pool size -fmt : -header --json", copy, &request, &err), 0, "%s",
+		     err.text);
 	cr_assert_eq(json_object_size(request.args), 0);
 	cr_assert_eq(json_array_size(request.format.fields), 2);
 	cr_assert_str_eq(json_string_value(json_array_get(request.format.fields, 1)), "size");

@@ -18,9 +18,9 @@ static json_t *pools(void)
 
 static json_t *disk(const char *name)
 {
-	return json_pack("{s:s, s:[{s:o, s:s, s:I, s:I, s:s}]}", "pool", "vms", "bds", "name", cmd_text_to_json(name), "uuid",
-			 "d9ce0a5c-6f8d-4b3f-a4b0-a2b7f0b8a111", "size_bytes", (json_int_t)(20 * GIB), "allocated_bytes",
-			 (json_int_t)(4680 * MIB), "kind", "thin");
+	return json_pack("{s:s, s:[{s:o, s:s, s:I, s:I, s:s}]}", "pool", "vms", "bds", "name", cmd_text_to_json(name),
+			 "uuid", "d9ce0a5c-6f8d-4b3f-a4b0-a2b7f0b8a111", "size_bytes", (json_int_t)(20 * GIB),
+			 "allocated_bytes", (json_int_t)(4680 * MIB), "kind", "thin");
 }
 
 static void print(const struct cmd_verb *verb, const struct cli_format *format, json_t *result)

@@ -21,7 +21,9 @@ static int check(const struct cmd_verb *verb, const char *text, struct base_erro
 Test(cmd_args, what_fits_the_table_passes)
 {
 	cr_assert_eq(check(&cmd_mkbdsp, "{\"size\": 1048576, \"bd\": \"a\"}", NULL), 0);
-	cr_assert_eq(check(&cmd_mkbdsp, "{\"size\": {\"bytes\": 7, \"increment\": false}, \"bd\": \"a\", \"count\": 3}", NULL), 0);
+	cr_assert_eq(check(&cmd_mkbdsp, "{\"size\": {\"bytes\": 7, \"increment\": false}, \"bd\": \"a\", \"count\": 3}",
+			   NULL),
+		     0);
 	cr_assert_eq(check(&cmd_lssp, "{\"bd\": true}", NULL), 0);
 	cr_assert_eq(check(&cmd_chsp, "{\"add\": true, \"pv\": [\"/a\", \"/b\"]}", NULL), 0);
 }
@@ -83,7 +85,8 @@ Test(cmd_args, a_missing_option_is_named_as_it_is_typed)
 Test(cmd_args, one_of_wants_exactly_one)
 {
 	static const char *const names[] = { "size", "mv", NULL };
-	json_t *none = json_object(), *one = json_pack("{s:i}", "mv", 1), *both = json_pack("{s:i,s:i}", "mv", 1, "size", 1);
+	json_t *none = json_object(), *one = json_pack("{s:i}", "mv", 1),
+	       *both = json_pack("{s:i,s:i}", "mv", 1, "size", 1);
 	struct base_error err = { 0 };
 
 	cr_assert_eq(cmd_arg_one_of(one, names, &err), 1);

@@ -40,7 +40,8 @@ static void await_count(atomic_uint *what, unsigned n)
 	}
 }
 
-/* Answers {"result": request}; verb "keep" keeps the connection, "wait" waits for the gate, "count" reports progress. */
+/* Answers {"result": request}; verb "keep" keeps the connection, "wait" waits for the gate, "count" reports
+ * progress. */
 static json_t *echo(void *ctx, struct cmd_connection *connection, json_t *request)
 {
 	const char *verb = json_string_value(json_object_get(request, "verb"));

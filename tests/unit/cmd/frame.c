@@ -36,7 +36,8 @@ static void put(const void *bytes, size_t count)
 
 static void put_length(uint32_t length)
 {
-	uint8_t bytes[4] = { (uint8_t)length, (uint8_t)(length >> 8), (uint8_t)(length >> 16), (uint8_t)(length >> 24) };
+	uint8_t bytes[4] = { (uint8_t)length, (uint8_t)(length >> 8), (uint8_t)(length >> 16),
+			     (uint8_t)(length >> 24) };
 
 	put(bytes, sizeof(bytes));
 }
@@ -119,7 +120,8 @@ Test(cmd_frame, the_largest_length_is_accepted)
 
 Test(cmd_frame, what_is_no_object_is_refused)
 {
-	static const char *const texts[] = { "[]", "7", "nonsense", "{\"a\":1", "{\"a\":1}x", "{\"a\":1,\"a\":2}", "\xff" };
+	static const char *const texts[] = { "[]",  "7", "nonsense", "{\"a\":1", "{\"a\":1}x", "{\"a\":1,\"a\":2}",
+					     "\xff" };
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		put_text(texts[i]);

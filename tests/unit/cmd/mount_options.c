@@ -33,7 +33,8 @@ Test(cmd_mount_options, the_kernel_gets_its_own_in_order)
 
 Test(cmd_mount_options, words_of_fstab_mean_nothing_here)
 {
-	struct cmd_mount_options o = parse("defaults,_netdev,nofail,auto,noauto,user,users,x-systemd.automount,comment=a");
+	struct cmd_mount_options o =
+		parse("defaults,_netdev,nofail,auto,noauto,user,users,x-systemd.automount,comment=a");
 
 	cr_assert_str_eq(o.kernel, "");
 	cr_assert_not(o.read_only);
@@ -55,8 +56,9 @@ Test(cmd_mount_options, empty_words_are_passed_over)
 Test(cmd_mount_options, unknown_and_impossible_words_are_refused_by_name)
 {
 	static const char *const texts[] = {
-		"hello", "remount", "bind", "RO", "queues=0", "queues=65", "queues=x", "queues=-1", "queues=", "queues=1x",
-		"engine=", "engine=a-name-that-is-too-long", "fsname=x", "subtype=x", "max_read=1", "ro ",
+		"hello",    "remount",   "bind",       "RO",        "queues=0", "queues=65",
+		"queues=x", "queues=-1", "queues=",    "queues=1x", "engine=",  "engine=a-name-that-is-too-long",
+		"fsname=x", "subtype=x", "max_read=1", "ro ",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {

@@ -13,27 +13,17 @@ Test(cmd_outcome, exit_statuses_are_the_documented_ones)
 		enum cmd_subject subject;
 		int status;
 	} cases[] = {
-		{ "lssp", 0, CMD_SUBJECT_NONE, 0 },
-		{ "lssp", -EINVAL, CMD_SUBJECT_NONE, 1 },
-		{ "lssp", -EOPNOTSUPP, CMD_SUBJECT_NONE, 1 },
-		{ "mkbdsp", -EFBIG, CMD_SUBJECT_NONE, 1 },
-		{ "lu", -ENAMETOOLONG, CMD_SUBJECT_BD, 1 },
-		{ "lssp", -ENOENT, CMD_SUBJECT_POOL, 2 },
-		{ "lu", -ENOENT, CMD_SUBJECT_BD, 2 },
-		{ "mount", -ENXIO, CMD_SUBJECT_NONE, 2 },
-		{ "lssp", -EACCES, CMD_SUBJECT_NONE, 3 },
-		{ "mount", -EPERM, CMD_SUBJECT_NONE, 3 },
-		{ "rmbdsp", -EBUSY, CMD_SUBJECT_BD, 4 },
-		{ "mkbdsp", -EEXIST, CMD_SUBJECT_BD, 4 },
-		{ "mkbdsp", -ENOSPC, CMD_SUBJECT_NONE, 4 },
-		{ "lssp", -EIO, CMD_SUBJECT_NONE, 4 },
+		{ "lssp", 0, CMD_SUBJECT_NONE, 0 },           { "lssp", -EINVAL, CMD_SUBJECT_NONE, 1 },
+		{ "lssp", -EOPNOTSUPP, CMD_SUBJECT_NONE, 1 }, { "mkbdsp", -EFBIG, CMD_SUBJECT_NONE, 1 },
+		{ "lu", -ENAMETOOLONG, CMD_SUBJECT_BD, 1 },   { "lssp", -ENOENT, CMD_SUBJECT_POOL, 2 },
+		{ "lu", -ENOENT, CMD_SUBJECT_BD, 2 },         { "mount", -ENXIO, CMD_SUBJECT_NONE, 2 },
+		{ "lssp", -EACCES, CMD_SUBJECT_NONE, 3 },     { "mount", -EPERM, CMD_SUBJECT_NONE, 3 },
+		{ "rmbdsp", -EBUSY, CMD_SUBJECT_BD, 4 },      { "mkbdsp", -EEXIST, CMD_SUBJECT_BD, 4 },
+		{ "mkbdsp", -ENOSPC, CMD_SUBJECT_NONE, 4 },   { "lssp", -EIO, CMD_SUBJECT_NONE, 4 },
 		{ "lssp", -4000, CMD_SUBJECT_NONE, 4 }, /* none that there is */
-		{ "lssp", -ENOMEM, CMD_SUBJECT_NONE, 18 },
-		{ "chbdsp", -ENOENT, CMD_SUBJECT_POOL, 23 },
-		{ "mkbdsp", -ENOENT, CMD_SUBJECT_POOL, 23 },
-		{ "chbdsp", -ENOENT, CMD_SUBJECT_BD, 39 },
-		{ "rmbdsp", -ENOENT, CMD_SUBJECT_BD, 39 },
-		{ "chbdsp", -ENAMETOOLONG, CMD_SUBJECT_BD, 40 },
+		{ "lssp", -ENOMEM, CMD_SUBJECT_NONE, 18 },    { "chbdsp", -ENOENT, CMD_SUBJECT_POOL, 23 },
+		{ "mkbdsp", -ENOENT, CMD_SUBJECT_POOL, 23 },  { "chbdsp", -ENOENT, CMD_SUBJECT_BD, 39 },
+		{ "rmbdsp", -ENOENT, CMD_SUBJECT_BD, 39 },    { "chbdsp", -ENAMETOOLONG, CMD_SUBJECT_BD, 40 },
 		{ "chbdsp", -ENOENT, CMD_SUBJECT_NONE, 2 }, /* a missing pv, say */
 	};
 

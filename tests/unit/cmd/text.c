@@ -55,13 +55,12 @@ Test(cmd_text, every_pair_of_high_bytes_comes_back)
 Test(cmd_text, malformed_sequences_come_back)
 {
 	static const char *const names[] = {
-		"\xc0\x80",	    /* overlong NUL */
-		"\xe0\x80\x80",	    /* overlong */
-		"\xed\xa0\x80",	    /* a surrogate */
+		"\xc0\x80",         /* overlong NUL */
+		"\xe0\x80\x80",     /* overlong */
+		"\xed\xa0\x80",     /* a surrogate */
 		"\xf4\x90\x80\x80", /* beyond the last code point */
-		"\xe2\x82",	    /* cut short */
-		"\xff\xfe",
-		"",
+		"\xe2\x82",         /* cut short */
+		"\xff\xfe",         "",
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

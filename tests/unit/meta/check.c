@@ -17,7 +17,7 @@
 
 static void setup(void)
 {
-	rig_make_dir();
+	rig_make_dir(true);
 	rig_make_pool(RIG_BYTES);
 }
 

@@ -14,7 +14,7 @@ static void setup(void)
 {
 	uint8_t uuid[UUID_BYTES] = { 9 }, buf[DB_VALUE_BYTES_MAX];
 
-	rig_make_dir();
+	rig_make_dir(true);
 	rig_make_pool(RIG_BYTES);
 	/* Of the kinds that a pool of this release has no records of, one each. */
 	struct rig_disk a = rig_disk("a");

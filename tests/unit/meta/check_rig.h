@@ -31,7 +31,8 @@ extern struct base_error rig_error;
 
 void rig_require(bool holds, const char *what);
 
-void rig_make_dir(void);
+/* Below TMPDIR. Where that isn't set: in memory, if there is room and the test wants many commits and little data. */
+void rig_make_dir(bool in_memory);
 void rig_remove_dir(void);
 
 /* Makes a pool of so many bytes, opens it with no threads, fills the disks, commits, and closes it in order. */

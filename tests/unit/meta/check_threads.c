@@ -270,7 +270,7 @@ int main(int argc, char **argv)
 	seed = test_seed();
 	printf("seed %" PRIu64 "\n", seed);
 	threads = MIN(threads, LOAD_THREADS_MAX);
-	rig_make_dir();
+	rig_make_dir(false);
 	open_pool();
 	for (unsigned i = 0; i <= threads; i++) {
 		loaders[i] = (struct loader){ .number = i, .random = seed + i * UINT64_C(0x123456789) };
