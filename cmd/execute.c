@@ -33,6 +33,7 @@
 #include "cmd/args.h"
 #include "cmd/control.h"
 #include "cmd/execute.h"
+#include "base/park.h"
 #include "cmd/text.h"
 #include "iocore/pool.h"
 #include "meta/pool.h"
@@ -102,7 +103,10 @@ static void pause_ms(int ms)
 void cmd_execute_on(const struct cmd_pool_ref *pool, const struct cmd_verb *verb, json_t *args,
 		    struct cmd_progress *progress, struct cmd_outcome *ret)
 {
-	for (int waited_ms = 0;; waited_ms += BUSY_STEP_MS) {
+	/* By the clock: an attempt may itself wait for a dead daemon's last requests. */
+	uint64_t deadline_ns = base_clock_ns() + BUSY_PATIENCE_MS * UINT64_C(1000000);
+
+	for (;;) {
 		struct cmd_context ctx = { .directory = pool->directory, .uid = geteuid(), .progress = progress };
 		struct base_error err = { 0 };
 		int r = cmd_control_call(pool->directory, verb->name, args, progress, ret, &err);
@@ -115,7 +119,7 @@ void cmd_execute_on(const struct cmd_pool_ref *pool, const struct cmd_verb *verb
 		/* -EAGAIN: a daemon that ends, or that has too much to do; -EBUSY from opening: a lock. */
 		bool again = r == CMD_NO_DAEMON ? ret->code == -EBUSY && !ctx.meta : ret->code == -EAGAIN;
 
-		if (!again || waited_ms >= BUSY_PATIENCE_MS) {
+		if (!again || base_clock_ns() >= deadline_ns) {
 			if (r == CMD_NO_DAEMON && ret->code < 0 && !ctx.meta)
 				base_error_wrap(&ret->err, "%s", pool->name);
 			return;

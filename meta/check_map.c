@@ -464,8 +464,11 @@ static int slice(struct map_pass *pass)
 	pass->index.state = pass->map.state = AHEAD_UNREAD;
 	if (pass->in_group)
 		rc = read_index(pass);
-	while (rc == 0 && pass->records < pass->check->slice_records)
+	while (rc == 0) {
 		rc = pass->in_group ? step_in_group(pass) : next_group(pass);
+		if (pass->records >= pass->check->slice_records)
+			break;
+	}
 	db_read_end(pass->txn);
 	return rc;
 }

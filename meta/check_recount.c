@@ -217,14 +217,15 @@ static int recount_step(struct check_turn *turn, void *arg)
 	struct recount *recount = arg;
 	int rc = recount->store != 0 ? follow_commit(recount, turn) : 0;
 
-	while (rc == 0 && recount->at < recount->check->recount_count) {
-		if (check_turn_is_over(turn))
-			return CHECK_MORE;
+	while (rc == 0) {
 		rc = layer_step(recount, turn);
 		if (rc != 0)
-			return rc;
-		recount->at++;
+			break;
 		recount->store = 0;
+		if (++recount->at == recount->check->recount_count)
+			return 0;
+		if (check_turn_is_over(turn))
+			return CHECK_MORE;
 	}
 	return rc;
 }

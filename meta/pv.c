@@ -33,6 +33,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/park.h"
+
 #ifndef BLKGETDISKSEQ /* Linux 5.15 */
 #define BLKGETDISKSEQ _IOR(0x12, 128, __u64)
 #endif
@@ -116,14 +118,15 @@ static bool is_dead(int pid)
 }
 
 /* How long to wait for the last requests of a dead holder, and how often to look. */
-#define DEAD_HOLDER_TRIES 1000
+#define DEAD_HOLDER_WAIT_NS UINT64_C(5000000000)
 #define DEAD_HOLDER_SLEEP_US 10000
 
 static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *err)
 {
 	int operation = ((flags & META_PV_READ_ONLY) ? LOCK_SH : LOCK_EX) | LOCK_NB, pid = 0;
+	uint64_t deadline = base_clock_ns() + DEAD_HOLDER_WAIT_NS;
 
-	for (unsigned i = 0; i < DEAD_HOLDER_TRIES; i++) {
+	for (unsigned i = 0; base_clock_ns() < deadline; i++) {
 		if (flock(fd, operation) == 0)
 			return 0;
 		if (errno != EWOULDBLOCK)
@@ -135,7 +138,9 @@ static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *
 			return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
 		usleep(DEAD_HOLDER_SLEEP_US);
 	}
-	return base_error_set(err, -EBUSY, "pv %s is held by requests of process %d, which is dead: its device does not answer", path, pid);
+	return base_error_set(err, -EBUSY,
+			      "pv %s is in use: process %d locked it and is dead, but its requests, or a process that it left behind, still hold it",
+			      path, pid);
 }
 
 static void look_at_alignment(struct meta_pv_handle *pv)

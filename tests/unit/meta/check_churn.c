@@ -73,9 +73,9 @@ static void change_one(struct churn *churn, bool write)
 	unsigned n = pick(churn, !write);
 
 	if (write)
-		rig_write(churn->pool, "a", place(churn, n), (uint16_t)(1 + test_random_below(&churn->random, RIG_ALL)));
+		rig_write(churn->pool, "churn", place(churn, n), (uint16_t)(1 + test_random_below(&churn->random, RIG_ALL)));
 	else
-		rig_discard(churn->pool, "a", place(churn, n));
+		rig_discard(churn->pool, "churn", place(churn, n));
 	churn->mapped[n] = write;
 	churn->mapped_count += write ? 1 : -1u;
 }
@@ -124,6 +124,7 @@ static struct churn *begin_churn(unsigned places, unsigned full)
 
 	rig_require(churn != NULL, "memory");
 	churn->pool = rig_open(false);
+	rig_create(churn->pool, "churn", 256 * GIB);
 	churn->seed = churn->random = test_seed();
 	churn->msg.run = between_turns;
 	churn->changes = 1;
@@ -231,10 +232,11 @@ Test(meta_check_churn, finds_nothing_in_a_sound_pool)
 
 Test(meta_check_churn, finds_nothing_while_groups_come_and_go_between_single_records)
 {
-	static const struct how how = { .slice_records = 1, .hunts = 1, .changes = 2, .repeat = 40 };
+	/* Slices of each of these lengths end at each place of a group now and then. */
+	static const struct how few[] = { { 1, 1, 2, 20 }, { 2, 1, 2, 20 }, { 4, 1, 2, 30 }, { 5, 1, 2, 30 }, { 7, 1, 2, 30 } };
 	struct churn *churn = begin_churn(FEW_PLACES, FEW);
 
-	run_checks(churn, &how, 1, expect_nothing);
+	run_checks(churn, few, ARRAY_LEN(few), expect_nothing);
 	end_churn(churn);
 }
 
@@ -256,7 +258,7 @@ static void expect_wrong_counters(struct churn *churn)
 Test(meta_check_churn, finds_wrong_counters_and_by_how_much)
 {
 	struct churn *churn = begin_churn(PLACES, FULL);
-	struct meta_disk *disk = meta_disk_get_by_name(churn->pool, "a");
+	struct meta_disk *disk = meta_disk_get_by_name(churn->pool, "churn");
 
 	/* In memory: each commit writes the counters, and keeps what is wrong with them. */
 	disk->store->layer.chunks_owned -= 7;
