@@ -119,9 +119,9 @@ static int check_plain(struct check *check)
 
 static int run_passes(struct check *check)
 {
-	static int (*const passes[])(struct check *check) = {
-		count_records, check_pool_and_pvs, check_layers, check_disks, check_layer_tree, check_plain,
-		check_space,   check_map,	   check_owners, check_recounts, check_ends,	   check_labels,
+	static int (*const passes[])(struct check * check) = {
+		count_records, check_pool_and_pvs, check_layers, check_disks,    check_layer_tree, check_plain,
+		check_space,   check_map,          check_owners, check_recounts, check_ends,       check_labels,
 	};
 	int rc = 0;
 
@@ -168,7 +168,8 @@ static int lock_dir(struct check *check, const char *dir)
 	return rc;
 }
 
-int meta_check_dir(const char *dir, const struct meta_check_args *args, struct meta_check_report *ret, struct base_error *err)
+int meta_check_dir(const char *dir, const struct meta_check_args *args, struct meta_check_report *ret,
+		   struct base_error *err)
 {
 	struct meta_check_args mine = *args;
 	struct check *check;

@@ -29,7 +29,8 @@ struct disk_labels {
 	size_t count, name_room, uuid_room;
 };
 
-static int take_labels(struct check *check, struct disk_labels *labels, uint64_t number, const struct meta_disk_record *rec)
+static int take_labels(struct check *check, struct disk_labels *labels, uint64_t number,
+		       const struct meta_disk_record *rec)
 {
 	if (check_room((void **)&labels->names, &labels->name_room, labels->count, sizeof(*labels->names)) < 0 ||
 	    check_room((void **)&labels->uuids, &labels->uuid_room, labels->count, sizeof(*labels->uuids)) < 0)
@@ -57,7 +58,8 @@ static int judge_head(struct check *check, struct db_txn *txn, uint64_t number, 
 	else if (layer.state != META_LAYER_LIVE || layer.owner_disk != number)
 		check_found(check, META_CHECK_DISK_LAYER, CHECK_PLACE(.disk = number, .layer = rec->head_layer),
 			    layer.state != META_LAYER_LIVE ? "disk %.127s has layer %" PRIu64 ", which is being freed"
-							   : "disk %.127s has layer %" PRIu64 ", which says it is another's",
+							   : "disk %.127s has layer %" PRIu64
+							     ", which says it is another's",
 			    rec->name, rec->head_layer);
 	return 0;
 }

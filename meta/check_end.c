@@ -110,7 +110,8 @@ static int ends_step(struct check_turn *turn, void *arg)
 
 	for (unsigned i = 0; i < SUSPECTS_A_TURN && ends->at < check->end_count && rc >= 0; i++, ends->at++) {
 		struct end_suspect suspect = check->ends[ends->at];
-		struct end_view view = { .disk = meta_disk_get_by_number(check->pool, suspect.disk), .leaf = suspect.leaf };
+		struct end_view view = { .disk = meta_disk_get_by_number(check->pool, suspect.disk),
+					 .leaf = suspect.leaf };
 		if (!view.disk)
 			continue;
 		rc = judge(check, turn->txn, &view);

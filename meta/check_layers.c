@@ -122,8 +122,8 @@ static void judge_ids(struct check *check, struct db_txn *txn, const struct know
 	if (!check_is_issued(check, txn, layer->rec.store_id))
 		check_found(check, META_CHECK_ID_UNISSUED,
 			    CHECK_PLACE(.database = DB_LAYER, .layer = layer->id, .store = layer->rec.store_id),
-			    "layer %" PRIu64 " has store %" PRIu64 ", an id that the pool has yet to give out", layer->id,
-			    layer->rec.store_id);
+			    "layer %" PRIu64 " has store %" PRIu64 ", an id that the pool has yet to give out",
+			    layer->id, layer->rec.store_id);
 }
 
 static int take_layer(struct check *check, struct db_txn *txn, const struct db_key *key, const struct db_value *value,
@@ -154,8 +154,8 @@ static int take_layer(struct check *check, struct db_txn *txn, const struct db_k
 
 /* ---- snapshots ------------------------------------------------------------------------------------- */
 
-static int take_snapshot(struct check *check, struct db_txn *txn, const struct db_key *key, const struct db_value *value,
-			 void *arg)
+static int take_snapshot(struct check *check, struct db_txn *txn, const struct db_key *key,
+			 const struct db_value *value, void *arg)
 {
 	struct meta_snapshot_record rec;
 	struct meta_layer_record layer;
@@ -226,7 +226,8 @@ static int judge_orphan(struct check *check, uint64_t id)
 		check->report->not_judged++;
 	else if (suspect && (rc == DB_NOT_FOUND || (rc == 0 && disk.head_layer != id)))
 		check_found(check, META_CHECK_LAYER_ORPHAN, CHECK_PLACE(.layer = id, .store = layer.store_id),
-			    "layer %" PRIu64 " is live, and no disk, snapshot or layer refers to it: its space is lost", id);
+			    "layer %" PRIu64 " is live, and no disk, snapshot or layer refers to it: its space is lost",
+			    id);
 	return 0;
 }
 
@@ -236,8 +237,8 @@ static int find_orphans(struct check *check)
 
 	for (size_t i = 0; i < check->layer_count && rc == 0; i++) {
 		const struct known_layer *layer = &check->layers[i];
-		bool suspect = !layer->bad && layer->rec.state == META_LAYER_LIVE && !layer->is_head && !layer->has_disk &&
-			       layer->rec.children == 0 && layer->snapshots == 0;
+		bool suspect = !layer->bad && layer->rec.state == META_LAYER_LIVE && !layer->is_head &&
+			       !layer->has_disk && layer->rec.children == 0 && layer->snapshots == 0;
 		if (suspect && check->snapshots_unknown)
 			check->report->not_judged++;
 		else if (suspect)

@@ -62,8 +62,8 @@ bool check_turn_is_over(struct check_turn *turn)
 	return false;
 }
 
-static int take_turn(struct check *check, struct db_txn **slot, const struct commit_work *committed, check_step_fn *step,
-		     void *arg)
+static int take_turn(struct check *check, struct db_txn **slot, const struct commit_work *committed,
+		     check_step_fn *step, void *arg)
 {
 	struct check_turn turn = { .check = check, .committed = committed, .began_ns = base_clock_ns() };
 	int rc = db_read_begin(check->env, slot);

@@ -51,7 +51,7 @@ struct map_pass {
 	unsigned records; /* of the slice */
 	struct ahead index, map;
 	/* The store. */
-	uint64_t store;   /* 0: none yet */
+	uint64_t store;            /* 0: none yet */
 	struct known_layer *layer; /* NULL: not known */
 	uint64_t chunks, blocks, index_records;
 	/* The group. */
@@ -103,7 +103,8 @@ static int look_ahead(struct map_pass *pass, struct ahead *ahead)
 		ahead->state = rc == 0 ? AHEAD_GOOD : rc == DB_NOT_FOUND ? AHEAD_END : AHEAD_BAD;
 		if (ahead->state == AHEAD_END || key_is_right(ahead))
 			return 0;
-		check_found_bad(check, rc == 0 ? META_CHECK_BAD_CONTENT : META_CHECK_BAD_CHECKSUM, ahead->kind, &ahead->key);
+		check_found_bad(check, rc == 0 ? META_CHECK_BAD_CONTENT : META_CHECK_BAD_CHECKSUM, ahead->kind,
+				&ahead->key);
 		pass_by(pass, ahead);
 	}
 	return 0;
@@ -139,7 +140,8 @@ static void enter_store(struct map_pass *pass, uint64_t store)
 
 static int suspect_counters(struct check *check, uint64_t layer_id)
 {
-	if (check_room((void **)&check->recounts, &check->recount_room, check->recount_count, sizeof(*check->recounts)) < 0)
+	if (check_room((void **)&check->recounts, &check->recount_room, check->recount_count,
+		       sizeof(*check->recounts)) < 0)
 		return check_no_memory(check);
 	check->recounts[check->recount_count++] = layer_id;
 	return 0;
@@ -199,12 +201,14 @@ uint16_t check_beyond_end(meta_entry entry, uint64_t chunk_of_disk, uint64_t siz
 	return first < last ? meta_entry_valid(entry) & meta_block_mask(first, last - first) : 0;
 }
 
-void check_found_beyond_end(struct check *check, uint64_t disk, uint64_t store, uint64_t chunk_of_disk, uint64_t size_bytes)
+void check_found_beyond_end(struct check *check, uint64_t disk, uint64_t store, uint64_t chunk_of_disk,
+			    uint64_t size_bytes)
 {
-	check_found(check, META_CHECK_ENTRY_BEYOND_END,
-		    CHECK_PLACE(.disk = disk, .store = store, .leaf = chunk_of_disk / LEAF_CHUNKS, .entry = chunk_of_disk),
-		    "disk %" PRIu64 " ends at byte %" PRIu64 " and has data in its chunk %" PRIu64 ", beyond that", disk,
-		    size_bytes, chunk_of_disk);
+	check_found(
+	    check, META_CHECK_ENTRY_BEYOND_END,
+	    CHECK_PLACE(.disk = disk, .store = store, .leaf = chunk_of_disk / LEAF_CHUNKS, .entry = chunk_of_disk),
+	    "disk %" PRIu64 " ends at byte %" PRIu64 " and has data in its chunk %" PRIu64 ", beyond that", disk,
+	    size_bytes, chunk_of_disk);
 }
 
 /* The end of the disk may have moved since the layers were read: looked at again at the leaf's own moment. */
@@ -215,8 +219,8 @@ static int judge_beyond_end(struct map_pass *pass, uint64_t leaf, const meta_ent
 	struct meta_disk_record disk;
 	bool any = false;
 
-	if (check_get_layer(pass->txn, pass->layer->id, &layer) != 0 || check_get_disk(pass->txn, layer.owner_disk, &disk) != 0 ||
-	    disk.head_layer != pass->layer->id)
+	if (check_get_layer(pass->txn, pass->layer->id, &layer) != 0 ||
+	    check_get_disk(pass->txn, layer.owner_disk, &disk) != 0 || disk.head_layer != pass->layer->id)
 		return 0;
 	for (unsigned i = 0; i < LEAF_CHUNKS; i++) {
 		uint64_t at = leaf * LEAF_CHUNKS + i;
@@ -274,8 +278,8 @@ static int judge_chunk(struct map_pass *pass, uint32_t chunk, uint64_t at)
 	if (!check_in_range(check, pass->txn, chunk)) {
 		check_found(check, META_CHECK_CHUNK_OUT_OF_RANGE,
 			    CHECK_PLACE(.store = pass->store, .leaf = at / LEAF_CHUNKS, .entry = at, .chunk = chunk),
-			    "entry %" PRIu64 " of store %" PRIu64 " owns chunk %" PRIu32 ", which no pv has", at, pass->store,
-			    chunk);
+			    "entry %" PRIu64 " of store %" PRIu64 " owns chunk %" PRIu32 ", which no pv has", at,
+			    pass->store, chunk);
 		return 0;
 	}
 	int rc = chunk_set_add(check->owned, chunk);
@@ -304,7 +308,8 @@ static int judge_entries(struct map_pass *pass, uint64_t leaf, const meta_entry 
 		if (is_unsound(pass, entries[i]))
 			check_found(pass->check, META_CHECK_ENTRY_UNSOUND,
 				    CHECK_PLACE(.store = pass->store, .leaf = leaf, .entry = at),
-				    "entry %" PRIu64 " of store %" PRIu64 " has zero bits, and its layer has no parent to hide",
+				    "entry %" PRIu64 " of store %" PRIu64
+				    " has zero bits, and its layer has no parent to hide",
 				    at, pass->store);
 		beyond |= layer && layer->is_head &&
 			  check_beyond_end(entries[i], at, layer->size_bytes, layer->trim_above_bytes) != 0;
@@ -324,8 +329,9 @@ static void judge_no_leaves(struct map_pass *pass, uint64_t from, uint64_t to)
 		if (i % 8 == 0 && n + 8 <= to && pass->index_rec.present[i / 8] == 0)
 			n += 7;
 		else if (pass->index_rec.present[i / 8] >> (i % 8) & 1)
-			check_found(pass->check, META_CHECK_INDEX_WITHOUT_LEAF, CHECK_PLACE(.store = pass->store, .leaf = n),
-				    "the index of store %" PRIu64 " has leaf %" PRIu64 ", and the map doesn't", pass->store, n);
+			check_found(
+			    pass->check, META_CHECK_INDEX_WITHOUT_LEAF, CHECK_PLACE(.store = pass->store, .leaf = n),
+			    "the index of store %" PRIu64 " has leaf %" PRIu64 ", and the map doesn't", pass->store, n);
 	}
 }
 
@@ -351,7 +357,8 @@ static int judge_leaf(struct map_pass *pass)
 	judge_presence(pass, map->number);
 	if (map->state == AHEAD_GOOD && meta_leaf_decode(map->value.b, map->value.bytes, entries) == 0)
 		return judge_entries(pass, map->number, entries);
-	check_found_bad(check, map->state == AHEAD_GOOD ? META_CHECK_BAD_CONTENT : META_CHECK_BAD_CHECKSUM, DB_MAP, &map->key);
+	check_found_bad(check, map->state == AHEAD_GOOD ? META_CHECK_BAD_CONTENT : META_CHECK_BAD_CHECKSUM, DB_MAP,
+			&map->key);
 	check->maps_unknown = true;
 	if (pass->layer)
 		pass->layer->map_unknown = true;

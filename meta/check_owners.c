@@ -57,7 +57,7 @@ struct hunt {
 	struct chunk_set *once, *again; /* suspects that were seen in one entry, in a second one */
 	/* The last hunt. */
 	bool exact;
-	uint64_t group;                 /* next one whose bits are looked at; CHECK_GROUPS: all were */
+	uint64_t group; /* next one whose bits are looked at; CHECK_GROUPS: all were */
 	struct owner *owners;
 	size_t owner_count;
 };
@@ -84,7 +84,7 @@ static int see(struct hunt *hunt, const struct walked_leaf *leaf, unsigned index
 		return 0;
 	if (twice && hunt->owner_count < OWNERS_MAX)
 		hunt->owners[hunt->owner_count++] =
-			(struct owner){ chunk, leaf->store, leaf->number * LEAF_CHUNKS + index };
+		    (struct owner){ chunk, leaf->store, leaf->number * LEAF_CHUNKS + index };
 	int rc = chunk_set_add(hunt->once, chunk);
 	if (rc == 1)
 		rc = chunk_set_add(hunt->again, chunk);
@@ -238,8 +238,8 @@ static void found_twice(const struct hunt *hunt)
 			check_found(check, META_CHECK_CHUNK_TWICE,
 				    CHECK_PLACE(.store = other->store, .leaf = other->entry / LEAF_CHUNKS,
 						.entry = other->entry, .chunk = n),
-				    "chunk %" PRIu64 " is owned by entry %" PRIu64 " of store %" PRIu64 " and by entry %" PRIu64
-				    " of store %" PRIu64,
+				    "chunk %" PRIu64 " is owned by entry %" PRIu64 " of store %" PRIu64
+				    " and by entry %" PRIu64 " of store %" PRIu64,
 				    n, one->entry, one->store, other->entry, other->store);
 	}
 }
@@ -269,7 +269,8 @@ static int take_unowned(struct check *check, struct db_txn *txn, const struct db
 	struct meta_space_record rec;
 	uint64_t group;
 
-	if (!value || !db_key_to_u64(key, &group) || group >= CHECK_GROUPS || meta_space_decode(value->b, value->bytes, &rec) < 0)
+	if (!value || !db_key_to_u64(key, &group) || group >= CHECK_GROUPS ||
+	    meta_space_decode(value->b, value->bytes, &rec) < 0)
 		return 0;
 	const uint8_t *before = check->space->groups[group], *owned = check->owned->groups[group];
 	for (unsigned i = 0; before && i < CHECK_GROUP_BYTES; i++) {
@@ -305,7 +306,9 @@ static int find_unowned(struct check *check)
 		if (rc == 0)
 			rc = check_tick(check);
 	}
-	return rc == DB_NOT_FOUND ? 0 : rc < 0 && rc != -ECANCELED && rc != -ENOMEM ? check_cant_read(check, DB_SPACE, rc) : rc;
+	return rc == DB_NOT_FOUND                            ? 0
+	       : rc < 0 && rc != -ECANCELED && rc != -ENOMEM ? check_cant_read(check, DB_SPACE, rc)
+							     : rc;
 }
 
 int check_owners(struct check *check)

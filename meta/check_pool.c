@@ -31,7 +31,8 @@
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-/* Reads the next record of a database as check_each does. Return: 0, -EBADMSG (reported), DB_NOT_FOUND, negative errno. */
+/* Reads the next record of a database as check_each does. Return: 0, -EBADMSG (reported), DB_NOT_FOUND, negative errno.
+ */
 static int next_record(struct check *check, struct db_txn *txn, enum db_kind kind, struct db_key *key,
 		       struct db_value *value)
 {
@@ -66,7 +67,8 @@ static int read_pool_record(struct check *check, struct db_txn *txn)
 			check_found_bad(check, META_CHECK_BAD_CONTENT, DB_POOL, &key);
 	}
 	if (rc == DB_NOT_FOUND && !met)
-		check_found(check, META_CHECK_POOL_RECORD, CHECK_PLACE(.database = DB_POOL), "the pool record is missing");
+		check_found(check, META_CHECK_POOL_RECORD, CHECK_PLACE(.database = DB_POOL),
+			    "the pool record is missing");
 	return rc == DB_NOT_FOUND ? 0 : rc;
 }
 
@@ -142,9 +144,10 @@ static void gather_ranges(struct known_pvs *pvs)
 	for (unsigned i = 0; i < POOL_PVS_MAX; i++) {
 		for (unsigned r = 0; pvs->present[i] && r < pvs->records[i].range_count; r++) {
 			const struct meta_pv_range *range = &pvs->records[i].ranges[r];
-			pvs->ranges[pvs->range_count++] = (struct known_range){
-				.first = range->first_chunk, .end = (uint64_t)range->first_chunk + range->chunks, .pv = i
-			};
+			pvs->ranges[pvs->range_count++] =
+			    (struct known_range){ .first = range->first_chunk,
+						  .end = (uint64_t)range->first_chunk + range->chunks,
+						  .pv = i };
 		}
 	}
 	qsort(pvs->ranges, pvs->range_count, sizeof(pvs->ranges[0]), by_first);
@@ -263,8 +266,8 @@ struct label_view {
 
 static void found_label(struct check *check, const struct label_view *view, const char *what)
 {
-	check_found(check, META_CHECK_PV_LABEL, CHECK_PLACE(.pv = view->number), "pv %" PRIu64 " (%.100s): %s", view->number,
-		    view->rec->path, what);
+	check_found(check, META_CHECK_PV_LABEL, CHECK_PLACE(.pv = view->number), "pv %" PRIu64 " (%.100s): %s",
+		    view->number, view->rec->path, what);
 }
 
 static void judge_label(struct check *check, const struct label_view *view, const struct meta_label *label)
@@ -315,8 +318,10 @@ static int open_pv(struct check *check, const char *dir, uint64_t number, struct
 	const struct meta_pv_record *rec = &check->pvs->records[number];
 	char path[8192];
 
-	snprintf(path, sizeof(path), "%s%s%s", rec->path[0] == '/' ? "" : dir, rec->path[0] == '/' ? "" : "/", rec->path);
-	int rc = check->args->pv_ops->open(check->args->pv_ctx, path, META_PV_READ_ONLY, 0, &check->handles[number], err);
+	snprintf(path, sizeof(path), "%s%s%s", rec->path[0] == '/' ? "" : dir, rec->path[0] == '/' ? "" : "/",
+		 rec->path);
+	int rc =
+	    check->args->pv_ops->open(check->args->pv_ctx, path, META_PV_READ_ONLY, 0, &check->handles[number], err);
 	check->opened[number] = rc == 0;
 	return rc;
 }
@@ -330,15 +335,15 @@ int check_open_pvs(struct check *check, const char *dir)
 		if (!check->pvs->present[i])
 			continue;
 		if (open_pv(check, dir, i, &why) == -EBUSY)
-			return base_error_set(check->err, -EBUSY, "%s: the pool is in use; check it where it is mounted",
-					      why.text);
+			return base_error_set(check->err, -EBUSY,
+					      "%s: the pool is in use; check it where it is mounted", why.text);
 		any |= check->opened[i];
 	}
 	/* With no pv to hold, at least whoever has the pool open now is found. */
 	int pid = any ? 0 : meta_pool_holder_pid(dir);
 	if (pid != 0)
-		return base_error_set(check->err, -EBUSY, "the pool in %s is in use by process %d; check it where it is mounted",
-				      dir, pid);
+		return base_error_set(check->err, -EBUSY,
+				      "the pool in %s is in use by process %d; check it where it is mounted", dir, pid);
 	return 0;
 }
 
@@ -348,7 +353,8 @@ static void found_closed(struct check *check, uint64_t number)
 	struct base_error why = { 0 };
 
 	if (open_pv(check, check->dir, number, &why) < 0)
-		check_found(check, META_CHECK_PV_FILE, CHECK_PLACE(.pv = number), "%.*s", META_CHECK_TEXT_BYTES - 1, why.text);
+		check_found(check, META_CHECK_PV_FILE, CHECK_PLACE(.pv = number), "%.*s", META_CHECK_TEXT_BYTES - 1,
+			    why.text);
 }
 
 /* One pv a turn. */

@@ -34,8 +34,8 @@ struct tally {
 
 struct recount {
 	struct check *check;
-	size_t at;      /* which of check->recounts */
-	uint64_t store; /* 0: the layer has yet to be looked up */
+	size_t at;               /* which of check->recounts */
+	uint64_t store;          /* 0: the layer has yet to be looked up */
 	struct db_key index_key; /* of the index record that was met last */
 	bool index_over, map_unknown;
 	struct leaf_walk walk;
@@ -49,8 +49,8 @@ void check_found_counters(struct check *check, uint64_t layer_id, const struct m
 {
 	check_found(check, META_CHECK_LAYER_COUNTERS,
 		    CHECK_PLACE(.disk = rec->owner_disk, .layer = layer_id, .store = rec->store_id),
-		    "layer %" PRIu64 " counts %" PRIu64 " chunks, %" PRIu64 " blocks, %" PRIu64 " index records, and has %" PRIu64
-		    ", %" PRIu64 ", %" PRIu64,
+		    "layer %" PRIu64 " counts %" PRIu64 " chunks, %" PRIu64 " blocks, %" PRIu64
+		    " index records, and has %" PRIu64 ", %" PRIu64 ", %" PRIu64,
 		    layer_id, rec->chunks_owned, rec->blocks_valid, rec->index_records, chunks, blocks, index_records);
 }
 

@@ -65,7 +65,7 @@ void chunk_set_remove(struct chunk_set *set, uint32_t chunk)
 	unsigned n = chunk % SPACE_GROUP_CHUNKS;
 
 	if (bits)
-		bits[n / 8] &= (uint8_t)~(1u << (n % 8));
+		bits[n / 8] &= (uint8_t) ~(1u << (n % 8));
 }
 
 void chunk_set_keep(struct chunk_set *set, const struct chunk_set *other, bool in)

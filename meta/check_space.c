@@ -55,7 +55,8 @@ static int take_group(struct check *check, struct db_txn *txn, const struct db_k
 
 	if (!value)
 		return 0;
-	if (!db_key_to_u64(key, &group) || group >= CHECK_GROUPS || meta_space_decode(value->b, value->bytes, &rec) < 0) {
+	if (!db_key_to_u64(key, &group) || group >= CHECK_GROUPS ||
+	    meta_space_decode(value->b, value->bytes, &rec) < 0) {
 		check_found_bad(check, META_CHECK_BAD_CONTENT, DB_SPACE, key);
 		return 0;
 	}

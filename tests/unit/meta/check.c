@@ -26,7 +26,8 @@ TestSuite(meta_check, .init = setup, .fini = rig_remove_dir, .timeout = 60);
 static void expect_only(enum meta_check_kind kind, uint64_t count)
 {
 	cr_assert_eq(rig_check_dir(), 0, "%s", rig_error.text);
-	cr_expect(rig_found_only(kind, count), "expected %d of %s and nothing else", (int)count, meta_check_kind_to_text(kind));
+	cr_expect(rig_found_only(kind, count), "expected %d of %s and nothing else", (int)count,
+		  meta_check_kind_to_text(kind));
 	cr_expect_eq(rig_report.finding_count, count);
 	for (uint64_t i = 0; i < rig_report.finding_count; i++)
 		cr_expect_eq(rig_report.findings[i].kind, kind);

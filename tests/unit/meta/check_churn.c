@@ -29,7 +29,7 @@
 /* How a check is run, and what changes meanwhile. */
 struct how {
 	unsigned slice_records, hunts;
-	unsigned changes;        /* between two steps */
+	unsigned changes; /* between two steps */
 	unsigned repeat;
 };
 
@@ -73,7 +73,8 @@ static void change_one(struct churn *churn, bool write)
 	unsigned n = pick(churn, !write);
 
 	if (write)
-		rig_write(churn->pool, "churn", place(churn, n), (uint16_t)(1 + test_random_below(&churn->random, RIG_ALL)));
+		rig_write(churn->pool, "churn", place(churn, n),
+			  (uint16_t)(1 + test_random_below(&churn->random, RIG_ALL)));
 	else
 		rig_discard(churn->pool, "churn", place(churn, n));
 	churn->mapped[n] = write;
@@ -153,7 +154,8 @@ static void end_churn(struct churn *churn)
 	free(churn);
 }
 
-/* Large slices with much change in between, and smaller ones; with the suspects thinned out by hunts, and with all of them. */
+/* Large slices with much change in between, and smaller ones; with the suspects thinned out by hunts, and with all of
+ * them. */
 static const struct how hows[] = {
 	{ CHECK_SLICE_RECORDS, CHECK_HUNTS, 200, 2 },
 	{ CHECK_SLICE_RECORDS, 0, 200, 2 },
@@ -164,19 +166,27 @@ static const struct how hows[] = {
 /* The passes of meta_check(), with hands on its inside. */
 static void run_check(struct churn *churn, struct how how)
 {
-	static int (*const passes[])(struct check *check) = {
-		check_pool_and_pvs, check_layers, check_disks,	  check_layer_tree, check_space,
-		check_map,	    check_owners, check_recounts, check_ends,	    check_labels,
+	static int (*const passes[])(struct check * check) = {
+		check_pool_and_pvs, check_layers, check_disks,    check_layer_tree, check_space,
+		check_map,          check_owners, check_recounts, check_ends,       check_labels,
 	};
 	struct meta_check_args args = { .progress = churn->progress, .ctx = churn };
 	struct check *check = &churn->check;
 
 	memset(&rig_report, 0, sizeof(rig_report));
 	churn->changes = how.changes;
-	*check = (struct check){ .args = &args, .report = &rig_report, .err = &rig_error, .env = churn->pool->env,
-				 .pool = churn->pool, .live = true, .slice_records = how.slice_records,
-				 .hunts = how.hunts, .pvs = calloc(1, sizeof(*check->pvs)),
-				 .owned = chunk_set_new(), .space = chunk_set_new(), .leaked = chunk_set_new(),
+	*check = (struct check){ .args = &args,
+				 .report = &rig_report,
+				 .err = &rig_error,
+				 .env = churn->pool->env,
+				 .pool = churn->pool,
+				 .live = true,
+				 .slice_records = how.slice_records,
+				 .hunts = how.hunts,
+				 .pvs = calloc(1, sizeof(*check->pvs)),
+				 .owned = chunk_set_new(),
+				 .space = chunk_set_new(),
+				 .leaked = chunk_set_new(),
 				 .twice = chunk_set_new() };
 	rig_require(check->pvs && check->owned && check->space && check->leaked && check->twice, "memory");
 	for (unsigned i = 0; i < ARRAY_LEN(passes); i++)
@@ -233,7 +243,9 @@ Test(meta_check_churn, finds_nothing_in_a_sound_pool)
 Test(meta_check_churn, finds_nothing_while_groups_come_and_go_between_single_records)
 {
 	/* Slices of each of these lengths end at each place of a group now and then. */
-	static const struct how few[] = { { 1, 1, 2, 20 }, { 2, 1, 2, 20 }, { 4, 1, 2, 30 }, { 5, 1, 2, 30 }, { 7, 1, 2, 30 } };
+	static const struct how few[] = {
+		{ 1, 1, 2, 20 }, { 2, 1, 2, 20 }, { 4, 1, 2, 30 }, { 5, 1, 2, 30 }, { 7, 1, 2, 30 }
+	};
 	struct churn *churn = begin_churn(FEW_PLACES, FEW);
 
 	run_checks(churn, few, ARRAY_LEN(few), expect_nothing);
@@ -249,7 +261,8 @@ static void expect_wrong_counters(struct churn *churn)
 	cr_assert(rig_found_only(META_CHECK_LAYER_COUNTERS, 1), "seed %" PRIu64, churn->seed);
 	cr_assert_eq(sscanf(rig_report.findings[0].text,
 			    "layer %*u counts %llu chunks, %llu blocks, %llu index records, and has %llu, %llu, %llu",
-			    &counted[0], &counted[1], &counted[2], &found[0], &found[1], &found[2]), 6);
+			    &counted[0], &counted[1], &counted[2], &found[0], &found[1], &found[2]),
+		     6);
 	cr_expect_eq(found[0] - counted[0], 7);
 	cr_expect_eq(counted[1] - found[1], 1000000);
 	cr_expect_eq(counted[2] - found[2], 2);
@@ -272,7 +285,8 @@ Test(meta_check_churn, finds_wrong_counters_and_by_how_much)
 
 static uint32_t lost, twice;
 
-/* Entry 1 of disk b, which nobody writes to, gets the chunk of entry 4: one chunk is owned twice then, and one is lost. */
+/* Entry 1 of disk b, which nobody writes to, gets the chunk of entry 4: one chunk is owned twice then, and one is lost.
+ */
 static void plant(struct meta_pool *pool)
 {
 	struct meta_disk *disk = meta_disk_get_by_name(pool, "b");
@@ -284,7 +298,8 @@ static void plant(struct meta_pool *pool)
 
 	meta_disk_put(disk);
 	rig_require(db_write_begin(pool->env, &txn) == 0 && db_get(txn, DB_MAP, &key, &value) == 0 &&
-		    meta_leaf_decode(value.b, value.bytes, entries) == 0, "reading a leaf");
+			meta_leaf_decode(value.b, value.bytes, entries) == 0,
+		    "reading a leaf");
 	lost = meta_entry_chunk(entries[1]).n;
 	twice = meta_entry_chunk(entries[4]).n;
 	entries[1] = entries[4];
@@ -329,8 +344,9 @@ static void free_suspect(uint64_t done, uint64_t total, void *ctx)
 		return;
 	churn->over = true;
 	rig_require(db_write_begin(churn->pool->env, &txn) == 0 && db_get(txn, DB_SPACE, &key, &value) == 0 &&
-		    meta_space_decode(value.b, value.bytes, &rec) == 0, "reading a space record");
-	rec.owned[lost % SPACE_GROUP_CHUNKS / 8] &= (uint8_t)~(1u << (lost % 8));
+			meta_space_decode(value.b, value.bytes, &rec) == 0,
+		    "reading a space record");
+	rec.owned[lost % SPACE_GROUP_CHUNKS / 8] &= (uint8_t) ~(1u << (lost % 8));
 	rig_require(db_put(txn, DB_SPACE, &key, buf, meta_space_encode(&rec, buf)) == 0 && db_write_commit(txn) == 0,
 		    "writing a space record");
 }

@@ -28,7 +28,8 @@ TestSuite(meta_check_live, .init = setup, .fini = rig_remove_dir, .timeout = 60)
 static void expect_only(struct meta_pool *pool, enum meta_check_kind kind, uint64_t count)
 {
 	cr_assert_eq(rig_check(pool), 0, "%s", rig_error.text);
-	cr_expect(rig_found_only(kind, count), "expected %d of %s and nothing else", (int)count, meta_check_kind_to_text(kind));
+	cr_expect(rig_found_only(kind, count), "expected %d of %s and nothing else", (int)count,
+		  meta_check_kind_to_text(kind));
 	cr_expect_eq(rig_report.not_judged, 0);
 }
 

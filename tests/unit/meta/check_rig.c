@@ -78,7 +78,8 @@ void rig_create(struct meta_pool *pool, const char *name, uint64_t size_bytes)
 }
 
 /* The disk, open, with the leaf pinned and one log slot reserved. */
-static struct meta_disk *begin_change(struct meta_pool *pool, const char *name, uint64_t chunk_of_disk, struct meta_leaf **ret)
+static struct meta_disk *begin_change(struct meta_pool *pool, const char *name, uint64_t chunk_of_disk,
+				      struct meta_leaf **ret)
 {
 	struct meta_disk *disk = meta_disk_get_by_name(pool, name);
 	struct db_txn *slot = NULL;
@@ -178,7 +179,8 @@ static void change(enum db_kind kind, struct db_key key, const void *value, size
 	struct db_txn *txn;
 
 	rig_require(db_write_begin(env, &txn) == 0, "a write transaction");
-	rig_require((value ? db_put(txn, kind, &key, value, bytes) : db_del(txn, kind, &key)) == 0, "changing a record");
+	rig_require((value ? db_put(txn, kind, &key, value, bytes) : db_del(txn, kind, &key)) == 0,
+		    "changing a record");
 	rig_require(db_write_commit(txn) == 0, "a commit");
 	db_close(env);
 }
@@ -270,7 +272,7 @@ static void set_bit(uint8_t *bits, uint64_t n, bool set)
 	if (set)
 		bits[n / 8] |= (uint8_t)(1u << (n % 8));
 	else
-		bits[n / 8] &= (uint8_t)~(1u << (n % 8));
+		bits[n / 8] &= (uint8_t) ~(1u << (n % 8));
 }
 
 void rig_set_index_bit(uint64_t store, uint64_t leaf, bool set)
@@ -302,7 +304,7 @@ void rig_set_space_bit(uint32_t chunk, bool set)
 /* Behind the back of the checksum, so not through db.h. */
 bool rig_flip_bit(enum db_kind kind, unsigned nth, bool in_checksum)
 {
-	MDB_cursor *cursor;
+	MDB_cursor *cursor = NULL;
 	MDB_val key, value;
 	uint8_t copy[2048];
 	MDB_env *env;
@@ -310,8 +312,9 @@ bool rig_flip_bit(enum db_kind kind, unsigned nth, bool in_checksum)
 	MDB_dbi dbi;
 
 	rig_require(mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, DB_KINDS) == 0 &&
-		    mdb_env_open(env, rig_dir, 0, 0600) == 0 && mdb_txn_begin(env, NULL, 0, &txn) == 0 &&
-		    mdb_dbi_open(txn, db_kind_to_text(kind), 0, &dbi) == 0 && mdb_cursor_open(txn, dbi, &cursor) == 0,
+			mdb_env_open(env, rig_dir, 0, 0600) == 0 && mdb_txn_begin(env, NULL, 0, &txn) == 0 &&
+			mdb_dbi_open(txn, db_kind_to_text(kind), 0, &dbi) == 0 &&
+			mdb_cursor_open(txn, dbi, &cursor) == 0,
 		    "opening LMDB");
 	int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
 	for (unsigned i = 0; i < nth && rc == 0; i++)

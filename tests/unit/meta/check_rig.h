@@ -57,7 +57,7 @@ struct rig_disk {
 };
 /* By name. */
 struct rig_disk rig_disk(const char *name);
-void rig_put_disk(const struct rig_disk *disk);  /* its disk record */
+void rig_put_disk(const struct rig_disk *disk); /* its disk record */
 void rig_put_layer(uint64_t id, const struct meta_layer_record *rec);
 struct meta_pool_record rig_pool(void);
 void rig_put_pool(const struct meta_pool_record *rec);

@@ -27,7 +27,7 @@
 
 #define LOAD_THREADS_MAX 16
 #define LOAD_DISKS 3
-#define PLACES 4000          /* of each disk, for 3 x 4,000 x 1.1 chunks wanted of 8,176 */
+#define PLACES 4000 /* of each disk, for 3 x 4,000 x 1.1 chunks wanted of 8,176 */
 #define PLACE_BYTES (9 * MIB)
 #define POOL_BYTES (512 * MIB)
 #define WRITE_BYTES_MAX (192 * KIB)
@@ -81,7 +81,8 @@ static void load_place(struct loader *loader)
 		call(bd, IOC_OP_FLUSH, 0, 0, 0);
 		break;
 	case 1 ... 8:
-		call(bd, IOC_OP_WRITE, 0, at, BLOCK_BYTES * (1 + test_random_below(&loader->random, WRITE_BYTES_MAX / BLOCK_BYTES)));
+		call(bd, IOC_OP_WRITE, 0, at,
+		     BLOCK_BYTES * (1 + test_random_below(&loader->random, WRITE_BYTES_MAX / BLOCK_BYTES)));
 		atomic_fetch_add(&written, 1);
 		break;
 	case 9 ... 14:
@@ -120,7 +121,8 @@ static void load_catalogue(struct loader *loader)
 			rig_write(meta, name, i * LEAF_CHUNKS, RIG_ALL);
 		return;
 	}
-	int rc = test_random_below(&loader->random, 2) ? meta_disk_rename(disk, other, NULL) : meta_disk_remove(disk, NULL);
+	int rc =
+	    test_random_below(&loader->random, 2) ? meta_disk_rename(disk, other, NULL) : meta_disk_remove(disk, NULL);
 	rig_require(rc == 0 || rc == -EEXIST, "renaming or removing a disk");
 	meta_disk_put(disk);
 }
@@ -150,7 +152,8 @@ static void *catalogue_main(void *arg)
 		if (info.free_chunks - info.pending_chunks > 1000)
 			load_catalogue(loader);
 		else
-			call(disks[0], IOC_OP_DISCARD, 0, test_random_below(&loader->random, PLACES) * PLACE_BYTES, 100 * PLACE_BYTES);
+			call(disks[0], IOC_OP_DISCARD, 0, test_random_below(&loader->random, PLACES) * PLACE_BYTES,
+			     100 * PLACE_BYTES);
 	}
 	return NULL;
 }
@@ -246,9 +249,10 @@ static void check_rounds(unsigned rounds, bool planted)
 		meta_pool_info(meta, &before);
 		rig_require(rig_check(meta) == 0, "check");
 		meta_pool_info(meta, &after);
-		printf("%s %2u: %" PRIu64 " leaves, %" PRIu64 " chunks, %" PRIu64 " commits, %" PRIu64 " ms, %" PRIu64 " not judged\n",
-		       planted ? "planted" : "sound", i, rig_report.leaves, rig_report.chunks_owned, after.commits - before.commits,
-		       (base_clock_ns() - began) / 1000000, rig_report.not_judged);
+		printf("%s %2u: %" PRIu64 " leaves, %" PRIu64 " chunks, %" PRIu64 " commits, %" PRIu64 " ms, %" PRIu64
+		       " not judged\n",
+		       planted ? "planted" : "sound", i, rig_report.leaves, rig_report.chunks_owned,
+		       after.commits - before.commits, (base_clock_ns() - began) / 1000000, rig_report.not_judged);
 		for (int kind = 0; kind < META_CHECK_KINDS; kind++) {
 			bool is_planted = kind == META_CHECK_SPACE_LEAKED || kind == META_CHECK_CHUNK_TWICE ||
 					  kind == META_CHECK_LAYER_COUNTERS;
@@ -274,7 +278,8 @@ int main(int argc, char **argv)
 	open_pool();
 	for (unsigned i = 0; i <= threads; i++) {
 		loaders[i] = (struct loader){ .number = i, .random = seed + i * UINT64_C(0x123456789) };
-		rig_require(pthread_create(&loaders[i].thread, NULL, i < threads ? load_main : catalogue_main, &loaders[i]) == 0,
+		rig_require(pthread_create(&loaders[i].thread, NULL, i < threads ? load_main : catalogue_main,
+					   &loaders[i]) == 0,
 			    "starting a thread");
 	}
 	check_rounds(rounds, false);
@@ -286,8 +291,8 @@ int main(int argc, char **argv)
 	close_pool();
 	rig_require(rig_check_dir() == 0, "check of the closed pool");
 	rig_require(rig_report.problems == 3, "3 findings in the closed pool");
-	printf("%" PRIu64 " writes, %" PRIu64 " discards, %" PRIu64 " times full\n", (uint64_t)written, (uint64_t)discarded,
-	       (uint64_t)full);
+	printf("%" PRIu64 " writes, %" PRIu64 " discards, %" PRIu64 " times full\n", (uint64_t)written,
+	       (uint64_t)discarded, (uint64_t)full);
 	rig_require(written > 100 && discarded > 100, "a load worth the name");
 	rig_remove_dir();
 	return 0;
