@@ -36,7 +36,8 @@ void base_park_done(struct base_park *park)
 
 void base_park_wait(struct base_park *park, uint64_t deadline_ns)
 {
-	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000), .tv_nsec = (long)(deadline_ns % 1000000000) };
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000),
+				  .tv_nsec = (long)(deadline_ns % 1000000000) };
 	int rc = 0;
 
 	pthread_mutex_lock(&park->lock);

@@ -32,7 +32,8 @@ uint64_t base_clock_ns(void);
 /* Seconds since the epoch. */
 uint64_t base_clock_wall_s(void);
 
-/* Starts a thread with all signals blocked (the main thread takes them) and a name of at most 15 bytes. Returns 0 or negative errno. */
+/* Starts a thread with all signals blocked (the main thread takes them) and a name of at most 15 bytes. Returns 0 or
+ * negative errno. */
 int base_thread_start(pthread_t *ret, const char *name, void *(*main)(void *), void *arg);
 
 #endif

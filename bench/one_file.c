@@ -111,7 +111,9 @@ static void one_init(void *userdata, struct fuse_conn_info *conn)
 
 static void one_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fuse_entry_param entry = { .ino = FILE_NODE, .attr_timeout = ATTR_SECONDS, .entry_timeout = ATTR_SECONDS };
+	struct fuse_entry_param entry = { .ino = FILE_NODE,
+					  .attr_timeout = ATTR_SECONDS,
+					  .entry_timeout = ATTR_SECONDS };
 
 	if (parent != FUSE_ROOT_ID || strcmp(name, BENCH_FILE_NAME) != 0 ||
 	    fill_attr(file_of(req), FILE_NODE, &entry.attr)) {

@@ -44,6 +44,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/park.h"
 #include "cmd/control.h"
 #include "cmd/daemon.h"
 #include "cmd/frame.h"
@@ -54,7 +55,7 @@
 
 #define BUSY_PATIENCE_MS 5000 /* another command may hold the pool for a moment */
 #define BUSY_STEP_MS 50
-#define END_PATIENCE_MS 10000
+#define END_PATIENCE_S 10
 #define END_STEP_MS 200
 #define REPORT_TIMEOUT_MS 10000
 
@@ -71,7 +72,7 @@ struct daemon {
 	int log_fd;  /* inotify, or -1 */
 	bool ending; /* a signal asked for the end */
 	bool told_busy;
-	int64_t end_deadline_ms; /* when it comes although files are open */
+	uint64_t end_deadline_ns; /* when it comes although files are open */
 };
 
 /* ---- what the verbs see ------------------------------------------------------------------- */
@@ -158,12 +159,15 @@ static int open_meta(struct daemon *d, struct base_error *err)
 {
 	struct meta_pool_open_args args = { .dir = d->args->pool.directory };
 
-	for (int waited_ms = 0;; waited_ms += BUSY_STEP_MS) {
+	/* By the clock: an attempt may itself wait for a dead daemon's last requests. */
+	uint64_t deadline_ns = base_clock_ns() + BUSY_PATIENCE_MS * UINT64_C(1000000);
+
+	for (;;) {
 		int r = meta_pool_open(&args, &d->meta, err);
 
 		if (r == 0 || (r == -EBUSY && is_mounted(&d->args->pool, err)))
 			return r;
-		if (r != -EBUSY || waited_ms >= BUSY_PATIENCE_MS)
+		if (r != -EBUSY || base_clock_ns() >= deadline_ns)
 			return base_error_wrap(err, "%s", d->args->pool.name);
 		pause_ms(BUSY_STEP_MS);
 	}
@@ -320,14 +324,6 @@ static int open_all(struct daemon *d, struct base_error *err)
 
 /* ---- serving ------------------------------------------------------------------------------ */
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /*
  * Aborting the connection is root's right. Without it the process ends instead, which does the same to whoever
  * has files open; what they were told is committed first.
@@ -354,9 +350,9 @@ static void try_end(struct daemon *d)
 
 	if (r == -EBUSY && !d->told_busy)
 		log_info("pool %s: files are open: waiting up to %d s for them", d->args->pool.name,
-			 END_PATIENCE_MS / 1000);
+			 END_PATIENCE_S);
 	d->told_busy |= r == -EBUSY;
-	if (r < 0 && now_ms() >= d->end_deadline_ms)
+	if (r < 0 && base_clock_ns() >= d->end_deadline_ns)
 		force_end(d);
 }
 
@@ -369,7 +365,7 @@ static void take_signal(struct daemon *d)
 	log_info("pool %s: %s: unmounting", d->args->pool.name,
 		 info.ssi_signo == SIGINT ? "interrupted" : "terminated");
 	cmd_env_notify("STOPPING=1");
-	d->end_deadline_ms = d->ending ? now_ms() : now_ms() + END_PATIENCE_MS;
+	d->end_deadline_ns = base_clock_ns() + (d->ending ? 0 : END_PATIENCE_S * UINT64_C(1000000000));
 	d->ending = true;
 	try_end(d);
 }

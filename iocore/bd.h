@@ -28,20 +28,22 @@ struct ioc_bd;
 struct ioc_request;
 
 enum ioc_op {
-	IOC_OP_READ,         /* bytes past the end of the disk read as zero */
-	IOC_OP_WRITE,        /* -EINVAL past the end, unless IOC_GROW; durable when answered with IOC_FUA */
-	IOC_OP_FLUSH,        /* everything completed before this was submitted is on stable storage */
-	IOC_OP_DISCARD,      /* the range reads as zero afterwards; whole chunks give their space back. Any size: runs in slices, not atomic */
+	IOC_OP_READ,    /* bytes past the end of the disk read as zero */
+	IOC_OP_WRITE,   /* -EINVAL past the end, unless IOC_GROW; durable when answered with IOC_FUA */
+	IOC_OP_FLUSH,   /* everything completed before this was submitted is on stable storage */
+	IOC_OP_DISCARD, /* the range reads as zero afterwards; whole chunks give their space back. Any size: runs in
+			   slices, not atomic */
 	IOC_OP_WRITE_ZEROES, /* the range reads as zero; with IOC_KEEP_SPACE its chunks stay, or become, allocated */
 	IOC_OP_ALLOCATE,     /* every chunk of the range gets its space; contents unchanged */
-	IOC_OP_RESIZE,       /* offset = new size in bytes. Shrinking frees, durable when answered; needs all writes of the disk to pass first */
-	IOC_OP_SEEK_DATA,    /* result_offset = first byte >= offset with data, or -ENXIO */
-	IOC_OP_SEEK_HOLE,    /* result_offset = first byte >= offset in a hole; the end of the disk is one */
+	IOC_OP_RESIZE, /* offset = new size in bytes. Shrinking frees, durable when answered; needs all writes of the
+			  disk to pass first */
+	IOC_OP_SEEK_DATA, /* result_offset = first byte >= offset with data, or -ENXIO */
+	IOC_OP_SEEK_HOLE, /* result_offset = first byte >= offset in a hole; the end of the disk is one */
 };
 
 enum {
 	IOC_FUA = 1 << 0,
-	IOC_GROW = 1 << 1,       /* WRITE, ALLOCATE: may make the disk longer, as a write past the end of a file does */
+	IOC_GROW = 1 << 1, /* WRITE, ALLOCATE: may make the disk longer, as a write past the end of a file does */
 	IOC_KEEP_SPACE = 1 << 2, /* WRITE_ZEROES */
 };
 
@@ -53,12 +55,13 @@ struct ioc_request {
 	enum ioc_op op;
 	unsigned flags;
 	struct ioc_bd *bd;
-	struct ioc_queue *queue; /* that of the calling thread */
-	uint64_t offset;         /* bytes, any alignment */
-	uint64_t length;         /* bytes; READ and WRITE: the sum of the segments */
+	struct ioc_queue *queue;      /* that of the calling thread */
+	uint64_t offset;              /* bytes, any alignment */
+	uint64_t length;              /* bytes; READ and WRITE: the sum of the segments */
 	const struct iovec *segments; /* memory of the data; any alignment, page-aligned is fastest */
 	unsigned segment_count;
-	/* result: 0 or negative errno (-EIO, -ENOSPC, -EINVAL, -EFBIG, -ENXIO, -EROFS: pool failed or read-only, -EBADMSG: a damaged map record) */
+	/* result: 0 or negative errno (-EIO, -ENOSPC, -EINVAL, -EFBIG, -ENXIO, -EROFS: opened read-only, -EIO also: the pool has failed,
+	 * -EBADMSG: a damaged map record) */
 	void (*done)(struct ioc_request *req, int result);
 	void *ctx;
 

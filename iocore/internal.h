@@ -53,20 +53,20 @@ struct queue_counters { /* written by the owner, read by anyone */
 };
 
 struct ioc_queue {
-	struct ioc_pool *pool;       /* const */
-	unsigned number;             /* const */
-	struct meta_pool *meta;      /* const */
-	struct ioc_engine *engine;   /* owner Q; const once started */
+	struct ioc_pool *pool;     /* const */
+	unsigned number;           /* const */
+	struct meta_pool *meta;    /* const */
+	struct ioc_engine *engine; /* owner Q; const once started */
 	struct base_mailbox box;
-	unsigned epoch_participant;  /* const */
-	struct bounce_pool bounces;  /* owner Q */
+	unsigned epoch_participant;            /* const */
+	struct bounce_pool bounces;            /* owner Q */
 	struct ioc_request *done, **done_tail; /* owner Q: ended, done() not called yet */
 	struct queue_counters counters;
 	_Atomic bool stop;
-	_Atomic int started;         /* 1: runs; negative errno: could not start */
+	_Atomic int started; /* 1: runs; negative errno: could not start */
 	pthread_t thread;
 	struct base_error start_error;
-	const char *why;             /* of the engine's choice */
+	const char *why; /* of the engine's choice */
 };
 
 /* For the simulator too: a queue without a thread, on an engine that the caller made. */
@@ -89,7 +89,7 @@ struct ioc_pool {
 	struct ioc_queue *queues;
 	_Atomic unsigned next_queue; /* for calls from CTL */
 	pthread_mutex_t lock;
-	struct thin_disk *disks;     /* lock: open ones */
+	struct thin_disk *disks; /* lock: open ones */
 };
 
 /* ---- thin disks --------------------------------------------------------------------------- */
@@ -101,8 +101,8 @@ struct thin_disk {
 	struct meta_disk *disk;
 	struct meta_store *store;
 	struct gate gate;
-	unsigned opens;          /* pool.lock */
-	struct thin_disk *next;  /* pool.lock */
+	unsigned opens;         /* pool.lock */
+	struct thin_disk *next; /* pool.lock */
 };
 
 extern const struct ioc_bd_ops thin_ops;
@@ -116,17 +116,21 @@ static inline struct thin_disk *thin_of(struct ioc_request *req)
 void thin_pin_epoch(struct ioc_request *req);
 void thin_end_slice(struct ioc_request *req); /* leaves the gate, unpins, gives back what was reserved and not used */
 void thin_fail(struct ioc_request *req, int error);
-struct meta_wait *thin_wait(struct ioc_request *req, void (*next)(struct ioc_request *req)); /* to be handed to a meta_wait_* */
+struct meta_wait *thin_wait(struct ioc_request *req,
+			    void (*next)(struct ioc_request *req)); /* to be handed to a meta_wait_* */
 void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req));
-/* Pins the leaves of the slice. Return: 0; META_MISS: a load is under way and `again` is called after it (all given back); negative errno. */
+/* Pins the leaves of the slice. Return: 0; META_MISS: a load is under way and `again` is called after it (all given
+ * back); negative errno. */
 int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req));
 void thin_read_entries(struct ioc_request *req);
 struct meta_leaf *thin_leaf_of(struct ioc_request *req, unsigned i, unsigned *ret_index);
 /* True: entered; false: `next` is called when it is. */
 bool thin_enter(struct ioc_request *req, uint64_t stripes, bool exclusive, void (*next)(struct ioc_request *req));
-/* Reserves log slots for req->thin.changes and `extra`; false: everything was given back, `again` is called after a commit. */
+/* Reserves log slots for req->thin.changes and `extra`; false: everything was given back, `again` is called after a
+ * commit. */
 bool thin_reserve(struct ioc_request *req, unsigned extra, void (*again)(struct ioc_request *req));
-/* Chunks for all entries of the slice that have none and whose bit is in `which`; false: everything was given back; `again` after there is space. */
+/* Chunks for all entries of the slice that have none and whose bit is in `which`; false: everything was given back;
+ * `again` after there is space. */
 bool thin_allocate(struct ioc_request *req, uint64_t which, void (*again)(struct ioc_request *req));
 void thin_finish_write(struct ioc_request *req); /* the answer of a changing request; honours FUA */
 
@@ -135,17 +139,21 @@ void thin_alignment(struct meta_pool *meta, uint32_t *ret_sector, uint32_t *ret_
 bool thin_is_aligned(const struct ioc_request *req, uint32_t sector, uint32_t memory);
 void thin_copy_out(struct ioc_request *req); /* bounce -> segments, the slice */
 void thin_copy_in(struct ioc_request *req);  /* segments -> bounce, the slice */
-/* Starts the plan's READ or WRITE steps and zeroes its ZERO ones; io_done is called when all have ended, with req->thin.error set. Never calls it directly when anything was submitted. */
+/* Starts the plan's READ or WRITE steps and zeroes its ZERO ones; io_done is called when all have ended, with
+ * req->thin.error set. Never calls it directly when anything was submitted. */
 void thin_start_io(struct ioc_request *req, void (*io_done)(struct ioc_request *req));
 /* Reads (or writes back) one block at `chunk`, byte in_chunk, into `memory`. Adds to pending. */
-void thin_start_block(struct ioc_request *req, enum ioc_io_kind kind, struct pchunk chunk, uint32_t in_chunk, char *memory);
+void thin_start_block(struct ioc_request *req, enum ioc_io_kind kind, struct pchunk chunk, uint32_t in_chunk,
+		      char *memory);
 void thin_io_begin(struct ioc_request *req, void (*io_done)(struct ioc_request *req));
 void thin_io_end(struct ioc_request *req);
-/* Zeroes the edges that lie in valid blocks, through the bounce buffer; `next` is called after it with req->thin.error set. Gate held exclusively. */
+/* Zeroes the edges that lie in valid blocks, through the bounce buffer; `next` is called after it with
+ * req->thin.error set. Gate held exclusively. */
 void thin_zero_edges(struct ioc_request *req, void (*next)(struct ioc_request *req));
 
 /* thin_size.c */
-/* The leaf of the disk's end is in memory; false: it is being loaded, all was given back, `again` is called after it. */
+/* The leaf of the disk's end is in memory; false: it is being loaded, all was given back, `again` is called after it.
+ */
 bool thin_load_end(struct ioc_request *req, void (*again)(struct ioc_request *req));
 /* Zeroes what lies between the end of the disk and the end of its block. Every stripe is held exclusively. */
 void thin_zero_tail(struct ioc_request *req, void (*next)(struct ioc_request *req));

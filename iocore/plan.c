@@ -51,7 +51,8 @@ static bool continues(const struct plan_step *last, const struct plan_step *step
 		return false;
 	if (step->kind == PLAN_ZERO)
 		return true;
-	return (uint64_t)last->chunk.n * CHUNK_BYTES + last->in_chunk + last->bytes == (uint64_t)step->chunk.n * CHUNK_BYTES + step->in_chunk;
+	return (uint64_t)last->chunk.n * CHUNK_BYTES + last->in_chunk + last->bytes ==
+	       (uint64_t)step->chunk.n * CHUNK_BYTES + step->in_chunk;
 }
 
 /* False when there is no room for it. */

@@ -20,7 +20,7 @@
 #define PLAN_STEPS_MAX 34
 
 enum plan_kind {
-	PLAN_ZERO,  /* fill the data with zeros: nothing is mapped there */
+	PLAN_ZERO, /* fill the data with zeros: nothing is mapped there */
 	PLAN_READ,
 	PLAN_WRITE,
 };
@@ -29,8 +29,8 @@ struct plan_step {
 	enum plan_kind kind;
 	uint64_t data_offset; /* bytes from the start of the slice */
 	uint64_t bytes;
-	struct pchunk chunk;  /* READ, WRITE: where the run starts: this chunk ... */
-	uint32_t in_chunk;    /* ... and this byte in it; it goes on into the following chunks */
+	struct pchunk chunk; /* READ, WRITE: where the run starts: this chunk ... */
+	uint32_t in_chunk;   /* ... and this byte in it; it goes on into the following chunks */
 };
 
 struct plan {
@@ -39,7 +39,8 @@ struct plan {
 	struct plan_step steps[PLAN_STEPS_MAX];
 };
 
-/* The slice [offset, offset + bytes) of a disk; entries[0] is the chunk that offset lies in, and so on for each chunk it touches. */
+/* The slice [offset, offset + bytes) of a disk; entries[0] is the chunk that offset lies in, and so on for each chunk
+ * it touches. */
 struct plan_slice {
 	uint64_t offset;
 	uint64_t bytes; /* > 0 */
@@ -60,11 +61,11 @@ void plan_read(const struct plan_slice *slice, struct plan *ret);
 
 /* What a write of the slice needs before it can be planned. */
 struct plan_needs {
-	bool exclusive;        /* allocation or read-modify-write: the stripes are entered exclusively */
-	unsigned chunks;       /* to allocate */
-	unsigned changes;      /* entries that will change */
-	/* Read-modify-write at block granularity: the write is extended to whole blocks at that end, the block's present content
-	 * (zeros where it is not valid) read first. */
+	bool exclusive;   /* allocation or read-modify-write: the stripes are entered exclusively */
+	unsigned chunks;  /* to allocate */
+	unsigned changes; /* entries that will change */
+	/* Read-modify-write at block granularity: the write is extended to whole blocks at that end, the block's
+	 * present content (zeros where it is not valid) read first. */
 	bool head, tail;
 };
 /* sector_bytes: what the pv can write without reading. */

@@ -28,13 +28,14 @@ struct ioc_pool_args {
 };
 
 /* Starts the queue threads. meta stays the caller's and must outlive the ioc_pool. */
-MUST_CHECK int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, struct ioc_pool **ret, struct base_error *err);
+MUST_CHECK int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, struct ioc_pool **ret,
+			     struct base_error *err);
 /* Every request has been answered and every bd closed before this is called. */
 void ioc_pool_close(struct ioc_pool *pool);
 
-const char *ioc_pool_engine_name(const struct ioc_pool *pool); /* any thread */
-const char *ioc_pool_engine_why(const struct ioc_pool *pool);  /* why not io_uring, or NULL; any thread */
-unsigned ioc_pool_queue_count(const struct ioc_pool *pool);    /* any thread */
+const char *ioc_pool_engine_name(const struct ioc_pool *pool);       /* any thread */
+const char *ioc_pool_engine_why(const struct ioc_pool *pool);        /* why not io_uring, or NULL; any thread */
+unsigned ioc_pool_queue_count(const struct ioc_pool *pool);          /* any thread */
 struct ioc_queue *ioc_pool_queue(struct ioc_pool *pool, unsigned i); /* any thread */
 
 /* Any thread, never blocks: msg->run runs on the queue thread. */
@@ -48,11 +49,13 @@ unsigned ioc_queue_number(const struct ioc_queue *queue); /* any thread */
  * Opening one disk many times gives the same bd.
  * Return: 0; -ENOENT, -EBADMSG (its index can't be read), -EIO, -ENOMEM.
  */
-MUST_CHECK int ioc_disk_open(struct ioc_pool *pool, struct meta_disk *disk, struct ioc_bd **ret, struct base_error *err);
+MUST_CHECK int ioc_disk_open(struct ioc_pool *pool, struct meta_disk *disk, struct ioc_bd **ret,
+			     struct base_error *err);
 void ioc_disk_close(struct ioc_bd *bd); /* any thread; no request of this opener is in flight */
 struct meta_disk *ioc_disk_meta(struct ioc_bd *bd);
 
-/* For CTL: submits on one of the queues and waits. req->queue, done and ctx are filled in here. Returns the result. */
+/* For CTL: submits on one of the queues and waits. req->queue, done and ctx are filled in here. Returns the result.
+ */
 int ioc_bd_call(struct ioc_pool *pool, struct ioc_request *req);
 
 struct ioc_counters {

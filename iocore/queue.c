@@ -89,7 +89,9 @@ static int open_engine(struct ioc_queue *queue)
 
 	for (unsigned i = 0; i < count_fds; i++)
 		fds[i] = meta_io_pv(queue->meta, i)->fd;
-	struct ioc_engine_args args = { .depth = queue->pool->args.depth, .data_fds = fds, .data_fd_count = count_fds };
+	struct ioc_engine_args args = { .depth = queue->pool->args.depth,
+					.data_fds = fds,
+					.data_fd_count = count_fds };
 	return ioc_engine_open(queue->pool->args.engine, &args, &queue->engine, &queue->why, &queue->start_error);
 }
 
@@ -97,8 +99,8 @@ static void *queue_main(void *arg)
 {
 	struct ioc_queue *queue = arg;
 
-	/* A daemon below a file system that is being written back must not wait for that write-back when it needs memory.
-	 * Needs CAP_SYS_RESOURCE; without it things work, with that risk. */
+	/* A daemon below a file system that is being written back must not wait for that write-back when it needs
+	 * memory. Needs CAP_SYS_RESOURCE; without it things work, with that risk. */
 	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	int rc = open_engine(queue);
 	if (rc == 0)
@@ -109,7 +111,8 @@ static void *queue_main(void *arg)
 	while (!atomic_load(&queue->stop)) {
 		rc = queue_turn(queue, -1);
 		if (rc < 0) {
-			log_error("queue %u: the engine broke: %s; nothing more can be answered, giving up", queue->number, strerror(-rc));
+			log_error("queue %u: the engine broke: %s; nothing more can be answered, giving up",
+				  queue->number, strerror(-rc));
 			abort();
 		}
 	}
@@ -167,7 +170,8 @@ static unsigned default_queues(void)
 	return cores < 1 ? 1 : cores > 8 ? 8 : (unsigned)cores;
 }
 
-int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, struct ioc_pool **ret, struct base_error *err)
+int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, struct ioc_pool **ret,
+		  struct base_error *err)
 {
 	struct ioc_pool *pool = calloc(1, sizeof(*pool));
 	unsigned queues = args->queues ? args->queues : default_queues();

@@ -31,7 +31,8 @@ bool thin_is_aligned(const struct ioc_request *req, uint32_t sector, uint32_t me
 	if (req->offset % sector != 0)
 		return false;
 	for (unsigned i = 0; i < req->segment_count; i++)
-		if ((uintptr_t)req->segments[i].iov_base % memory != 0 || req->segments[i].iov_len % MAX(sector, memory) != 0)
+		if ((uintptr_t)req->segments[i].iov_base % memory != 0 ||
+		    req->segments[i].iov_len % MAX(sector, memory) != 0)
 			return false;
 	return true;
 }
@@ -138,8 +139,8 @@ void thin_io_end(struct ioc_request *req)
 		req->thin.io_done(req);
 }
 
-static void submit_io(struct ioc_request *req, struct thin_io *tio, enum ioc_io_kind kind, struct pchunk chunk, uint32_t in_chunk,
-		      uint64_t bytes, struct iovec *iov, unsigned iov_count)
+static void submit_io(struct ioc_request *req, struct thin_io *tio, enum ioc_io_kind kind, struct pchunk chunk,
+		      uint32_t in_chunk, uint64_t bytes, struct iovec *iov, unsigned iov_count)
 {
 	uint64_t byte;
 
@@ -149,13 +150,18 @@ static void submit_io(struct ioc_request *req, struct thin_io *tio, enum ioc_io_
 	}
 	tio->req = req;
 	tio->bytes = bytes;
-	tio->io = (struct ioc_io){ .kind = kind, .fd = meta_io_pv(req->queue->meta, tio->pv)->fd, .iov = iov, .iov_count = iov_count,
-				   .offset = byte + in_chunk, .done = io_ended };
+	tio->io = (struct ioc_io){ .kind = kind,
+				   .fd = meta_io_pv(req->queue->meta, tio->pv)->fd,
+				   .iov = iov,
+				   .iov_count = iov_count,
+				   .offset = byte + in_chunk,
+				   .done = io_ended };
 	req->thin.pending++;
 	req->queue->engine->ops->submit(req->queue->engine, &tio->io);
 }
 
-void thin_start_block(struct ioc_request *req, enum ioc_io_kind kind, struct pchunk chunk, uint32_t in_chunk, char *memory)
+void thin_start_block(struct ioc_request *req, enum ioc_io_kind kind, struct pchunk chunk, uint32_t in_chunk,
+		      char *memory)
 {
 	unsigned slot = req->thin.iovs_used++;
 
@@ -176,11 +182,12 @@ static void start_step(struct ioc_request *req, unsigned i)
 		else
 			piece_iov(req, at, step->bytes, NULL);
 	} else {
-		each_piece(req, disk_byte - req->offset, step->bytes, step->kind == PLAN_ZERO ? piece_zero : piece_iov, NULL);
+		each_piece(req, disk_byte - req->offset, step->bytes,
+			   step->kind == PLAN_ZERO ? piece_zero : piece_iov, NULL);
 	}
 	if (step->kind != PLAN_ZERO)
-		submit_io(req, &req->thin.ios[i], step->kind == PLAN_READ ? IOC_IO_READ : IOC_IO_WRITE, step->chunk, step->in_chunk,
-			  step->bytes, &req->thin.iovs[first_iov], req->thin.iovs_used - first_iov);
+		submit_io(req, &req->thin.ios[i], step->kind == PLAN_READ ? IOC_IO_READ : IOC_IO_WRITE, step->chunk,
+			  step->in_chunk, step->bytes, &req->thin.iovs[first_iov], req->thin.iovs_used - first_iov);
 }
 
 void thin_start_io(struct ioc_request *req, void (*io_done)(struct ioc_request *req))
@@ -196,8 +203,8 @@ void thin_start_io(struct ioc_request *req, void (*io_done)(struct ioc_request *
 
 /* ---- edges -------------------------------------------------------------------------------- */
 
-/* Where the block of an edge is, or chunk 0 when it is not valid: then it reads as zero already. Its leaf is in memory (pinned, or
- * looked for since the gate was entered in this epoch). */
+/* Where the block of an edge is, or chunk 0 when it is not valid: then it reads as zero already. Its leaf is in
+ * memory (pinned, or looked for since the gate was entered in this epoch). */
 static struct pchunk edge_block(struct ioc_request *req, const struct thin_edge *edge, uint32_t *ret_in_chunk)
 {
 	uint64_t block = edge->offset / BLOCK_BYTES;
@@ -241,7 +248,8 @@ static void edges_read(struct ioc_request *req)
 	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++) {
 		const struct thin_edge *edge = &req->thin.edges[i];
 		if (edge->bytes)
-			memset(req->thin.bounce->memory + i * BLOCK_BYTES + edge->offset % BLOCK_BYTES, 0, edge->bytes);
+			memset(req->thin.bounce->memory + i * BLOCK_BYTES + edge->offset % BLOCK_BYTES, 0,
+			       edge->bytes);
 	}
 	edges_started(req, IOC_IO_WRITE, edges_written);
 }

@@ -34,7 +34,8 @@ static bool frees(const struct ioc_request *req)
 	return req->op == IOC_OP_DISCARD || (req->op == IOC_OP_WRITE_ZEROES && !(req->flags & IOC_KEEP_SPACE));
 }
 
-/* What becomes of entry i: the blocks to clear; whether it needs a chunk; whether its chunk goes when no valid block is left. */
+/* What becomes of entry i: the blocks to clear; whether it needs a chunk; whether its chunk goes when no valid block
+ * is left. */
 static void effect(const struct ioc_request *req, unsigned i, uint16_t *ret_clear, bool *ret_needs_chunk)
 {
 	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
@@ -45,7 +46,8 @@ static void effect(const struct ioc_request *req, unsigned i, uint16_t *ret_clea
 	*ret_clear = 0;
 	if (req->op == IOC_OP_ALLOCATE)
 		return;
-	if ((meta_entry_valid(entry) & covered) || (frees(req) && meta_entry_chunk(entry).n != 0 && covered == UINT16_MAX))
+	if ((meta_entry_valid(entry) & covered) ||
+	    (frees(req) && meta_entry_chunk(entry).n != 0 && covered == UINT16_MAX))
 		*ret_clear = covered;
 }
 
@@ -208,7 +210,8 @@ static void entered(struct ioc_request *req)
 /* Sets the cursor to the next place where a discard could find something; false: there is none. */
 static bool skip_holes(struct ioc_request *req)
 {
-	uint64_t at = req->offset + req->thin.cursor, number = meta_map_next_leaf(thin_of(req)->store, at / LEAF_BYTES);
+	uint64_t at = req->offset + req->thin.cursor,
+		 number = meta_map_next_leaf(thin_of(req)->store, at / LEAF_BYTES);
 
 	if (number == UINT64_MAX || number * LEAF_BYTES >= req->offset + req->thin.length)
 		return false;
@@ -231,9 +234,11 @@ static void range_slice(struct ioc_request *req)
 		return;
 	}
 	uint64_t from = req->offset + req->thin.cursor, end = req->offset + req->thin.length;
-	/* Slices end on their boundary, so that only the first and the last have ragged ends and none leaves its leaf. */
+	/* Slices end on their boundary, so that only the first and the last have ragged ends and none leaves its
+	 * leaf. */
 	req->thin.slice_offset = from;
-	req->thin.slice_bytes = MIN(end, round_down_to(from, SLICE_CHUNKS * CHUNK_BYTES) + SLICE_CHUNKS * CHUNK_BYTES) - from;
+	req->thin.slice_bytes =
+		MIN(end, round_down_to(from, SLICE_CHUNKS * CHUNK_BYTES) + SLICE_CHUNKS * CHUNK_BYTES) - from;
 	req->thin.chunks = (unsigned)((from + req->thin.slice_bytes - 1) / CHUNK_BYTES - from / CHUNK_BYTES + 1);
 	rc = thin_pin_leaves(req, after_wait);
 	if (rc == META_MISS)

@@ -37,7 +37,8 @@ static void found(struct ioc_request *req, uint64_t offset, uint64_t size)
 	}
 }
 
-/* The first block of the leaf at or after `block` (counted in the leaf) that is data or not, as wanted; LEAF_CHUNKS * CHUNK_BLOCKS: none. */
+/* The first block of the leaf at or after `block` (counted in the leaf) that is data or not, as wanted; LEAF_CHUNKS *
+ * CHUNK_BLOCKS: none. */
 static unsigned scan_leaf(struct meta_leaf *leaf, unsigned block, bool want_data)
 {
 	for (; block < LEAF_CHUNKS * CHUNK_BLOCKS; block++) {
@@ -74,7 +75,9 @@ static void seek_on(struct ioc_request *req)
 			return;
 		}
 		unsigned block = (unsigned)(at % LEAF_BYTES / BLOCK_BYTES);
-		unsigned hit = rc == 0 ? scan_leaf(leaf, block, want_data) : want_data ? LEAF_CHUNKS * CHUNK_BLOCKS : block;
+		unsigned hit = rc == 0     ? scan_leaf(leaf, block, want_data)
+			       : want_data ? LEAF_CHUNKS * CHUNK_BLOCKS
+					   : block;
 		if (hit < LEAF_CHUNKS * CHUNK_BLOCKS)
 			return found(req, number * LEAF_BYTES + hit * BLOCK_BYTES, size);
 		req->thin.cursor = (number + 1) * LEAF_BYTES - req->offset;

@@ -194,8 +194,8 @@ static void entered(struct ioc_request *req)
 	struct meta_disk *disk = thin_of(req)->disk;
 
 	look(req);
-	/* While we waited at the gate a discard may have made an allocation of what was an overwrite, or a shrink may have
-	 * moved the end of the disk before us or begun a trim: plan anew, with what is known now. */
+	/* While we waited at the gate a discard may have made an allocation of what was an overwrite, or a shrink may
+	 * have moved the end of the disk before us or begun a trim: plan anew, with what is known now. */
 	bool too_weak = req->thin.needs.exclusive && !req->thin.gate.exclusive;
 	bool end_moved = slice_end(req) > meta_disk_size(disk) && (!req->thin.grows || meta_is_trimming(disk));
 	if (too_weak || end_moved) {
@@ -204,10 +204,12 @@ static void entered(struct ioc_request *req)
 		write_slice(req);
 		return;
 	}
-	/* Again here: the end may have moved into another leaf, or its leaf may have been evicted, while we waited. */
+	/* Again here: the end may have moved into another leaf, or its leaf may have been evicted, while we waited.
+	 */
 	if (req->thin.grows && !thin_load_end(req, after_wait))
 		return;
-	if (!thin_reserve(req, req->thin.grows ? 1 : 0, after_wait) || !thin_allocate(req, req->thin.changes, after_wait))
+	if (!thin_reserve(req, req->thin.grows ? 1 : 0, after_wait) ||
+	    !thin_allocate(req, req->thin.changes, after_wait))
 		return;
 	req->thin.error = 0;
 	req->thin.edges[1].bytes = 0;
@@ -268,7 +270,8 @@ static void write_slice(struct ioc_request *req)
 		return;
 	}
 	look(req);
-	uint64_t stripes = req->thin.grows ? UINT64_MAX : gate_stripes_of(req->thin.slice_offset / CHUNK_BYTES, req->thin.chunks);
+	uint64_t stripes = req->thin.grows ? UINT64_MAX
+					   : gate_stripes_of(req->thin.slice_offset / CHUNK_BYTES, req->thin.chunks);
 	bool exclusive = req->thin.grows || req->thin.force_exclusive || req->thin.needs.exclusive;
 	if (thin_enter(req, stripes, exclusive, entered))
 		entered(req);

@@ -58,7 +58,8 @@ static void discard_run(struct meta_pool *pool, uint32_t first, uint32_t count)
 		atomic_store(&pool->pvs[pv].no_discard, true);
 		log_info("pv %s takes no discards: freed space is not given back to it", pool->pvs[pv].record.path);
 	} else if (rc < 0) {
-		log_warning("discard of %" PRIu64 " KiB on pv %s: %s", count * CHUNK_BYTES / KIB, pool->pvs[pv].record.path, strerror(-rc));
+		log_warning("discard of %" PRIu64 " KiB on pv %s: %s", count * CHUNK_BYTES / KIB,
+			    pool->pvs[pv].record.path, strerror(-rc));
 	}
 }
 
@@ -139,9 +140,10 @@ int bg_add_clear(struct meta_pool *pool, struct meta_store *store, struct meta_d
 }
 
 /*
- * What is left of an entry when its blocks at or above from_byte are cleared. The chunk that from_byte lies in stays, even
- * without a valid block: the disk's writers may be at work below from_byte in it, and BG takes no part in their gate. Whole
- * chunks above it nobody can reach: they are past the end, and the disk can't grow before the trim has ended.
+ * What is left of an entry when its blocks at or above from_byte are cleared. The chunk that from_byte lies in stays,
+ * even without a valid block: the disk's writers may be at work below from_byte in it, and BG takes no part in their
+ * gate. Whole chunks above it nobody can reach: they are past the end, and the disk can't grow before the trim has
+ * ended.
  */
 static meta_entry entry_below(meta_entry entry, uint64_t chunk_number, uint64_t from_byte)
 {
@@ -151,7 +153,8 @@ static meta_entry entry_below(meta_entry entry, uint64_t chunk_number, uint64_t 
 		return entry;
 	unsigned keep = from_byte <= chunk_byte ? 0 : (unsigned)((from_byte - chunk_byte) / BLOCK_BYTES);
 	uint16_t mask = meta_block_mask(0, keep), valid = meta_entry_valid(entry) & mask;
-	return meta_entry_make(keep > 0 ? meta_entry_chunk(entry) : (struct pchunk){ 0 }, valid, meta_entry_zero(entry) & mask);
+	return meta_entry_make(keep > 0 ? meta_entry_chunk(entry) : (struct pchunk){ 0 }, valid,
+			       meta_entry_zero(entry) & mask);
 }
 
 /* No restart record: the mark brings the job back. The order is that of leaf_set_logged(). */
@@ -256,7 +259,9 @@ static void commit_waited(struct base_msg *msg)
 		job->state = CLEAR_DONE;
 		return;
 	}
-	job->call = (struct mw_call){ .fn = last_step_txn, .applied = last_step_applied, .finished = last_step_finished, .arg = job };
+	job->call = (struct mw_call){
+		.fn = last_step_txn, .applied = last_step_applied, .finished = last_step_finished, .arg = job
+	};
 	mw_call_post(pool, &job->call);
 }
 
@@ -265,8 +270,10 @@ static void job_end(struct meta_pool *pool, struct clear_job *job)
 	struct clear_job **at = &pool->jobs;
 
 	if (job->result < 0 && pool_failed_code(pool) == 0)
-		log_error("freeing the space of %s was given up: %s; it stays taken until the pool is opened again; run `bdfs check`",
-			  job->disk ? job->disk->record.name : "a removed disk", strerror(-job->result));
+		log_error(
+			"freeing the space of %s was given up: %s; "
+			"it stays taken until the pool is opened again; run `bdfs check`",
+			job->disk ? job->disk->record.name : "a removed disk", strerror(-job->result));
 	pthread_mutex_lock(&pool->jobs_lock);
 	while (*at != job)
 		at = &(*at)->next;

@@ -132,7 +132,7 @@ struct meta_store *catalog_store_by_id(struct meta_pool *pool, uint64_t store_id
 /* ---- making and freeing structs ----------------------------------------------------------- */
 
 struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, const struct meta_disk_record *rec,
-				  struct meta_store *store)
+				   struct meta_store *store)
 {
 	struct meta_disk *disk = calloc(1, sizeof(*disk));
 
@@ -235,9 +235,13 @@ static int load_layer(struct meta_pool *pool, uint64_t id, const struct db_value
 	struct meta_layer_record rec;
 
 	if (meta_layer_decode(value->b, value->bytes, &rec) < 0)
-		return base_error_set(err, -EBADMSG, "the record of layer %" PRIu64 " is damaged; run `bdfs check`", id);
+		return base_error_set(err, -EBADMSG, "the record of layer %" PRIu64 " is damaged; run `bdfs check`",
+				      id);
 	if (rec.parent != 0)
-		return base_error_set(err, -ENOTSUP, "layer %" PRIu64 " has a parent: this pool uses snapshots, which this version can't serve", id);
+		return base_error_set(err, -ENOTSUP,
+				      "layer %" PRIu64
+				      " has a parent: this pool uses snapshots, which this version can't serve",
+				      id);
 	struct meta_store *store = store_new(pool, id, &rec);
 	if (!store)
 		return base_error_set_errno(err, -ENOMEM, "layers");
@@ -282,16 +286,18 @@ static struct meta_store *layer_table_find(const struct layer_table *table, uint
 	return table->slots[i];
 }
 
-static int load_disk(struct meta_pool *pool, const struct layer_table *table, uint64_t number, const struct db_value *value,
-		     struct base_error *err)
+static int load_disk(struct meta_pool *pool, const struct layer_table *table, uint64_t number,
+		     const struct db_value *value, struct base_error *err)
 {
 	struct meta_disk_record rec;
 
 	if (meta_disk_decode(value->b, value->bytes, &rec) < 0)
-		return base_error_set(err, -EBADMSG, "the record of disk %" PRIu64 " is damaged; run `bdfs check`", number);
+		return base_error_set(err, -EBADMSG, "the record of disk %" PRIu64 " is damaged; run `bdfs check`",
+				      number);
 	struct meta_store *store = layer_table_find(table, rec.head_layer);
 	if (!store)
-		return base_error_set(err, -EBADMSG, "disk %s has no layer %" PRIu64 "; run `bdfs check`", rec.name, rec.head_layer);
+		return base_error_set(err, -EBADMSG, "disk %s has no layer %" PRIu64 "; run `bdfs check`", rec.name,
+				      rec.head_layer);
 	struct meta_disk *disk = catalog_disk_new(pool, number, &rec, store);
 	if (!disk)
 		return base_error_set_errno(err, -ENOMEM, "disks");
@@ -312,10 +318,13 @@ static int each_record(struct meta_pool *pool, struct db_txn *txn, enum db_kind 
 		if (rc == DB_NOT_FOUND)
 			return 0;
 		if (rc < 0)
-			return base_error_set(err, rc, "database %s has a %s; run `bdfs check`", db_kind_to_text(kind),
-					      rc == -EBADMSG ? "record with a wrong checksum" : "record that can't be read");
+			return base_error_set(
+				err, rc, "database %s has a %s; run `bdfs check`", db_kind_to_text(kind),
+				rc == -EBADMSG ? "record with a wrong checksum" : "record that can't be read");
 		if (!db_key_to_u64(&key, &id))
-			return base_error_set(err, -EBADMSG, "database %s has a key of a wrong length; run `bdfs check`", db_kind_to_text(kind));
+			return base_error_set(err, -EBADMSG,
+					      "database %s has a key of a wrong length; run `bdfs check`",
+					      db_kind_to_text(kind));
 		rc = kind == DB_LAYER ? load_layer(pool, id, &value, err) : load_disk(pool, table, id, &value, err);
 		if (rc < 0)
 			return rc;

@@ -39,7 +39,8 @@ static int check_spec(const struct meta_disk_spec *spec, struct base_error *err)
 	if (rc < 0)
 		return rc;
 	if (spec->size_bytes > DISK_BYTES_MAX)
-		return base_error_set(err, -EFBIG, "%s: the largest disk is %s", spec->name, base_size_to_text(DISK_BYTES_MAX, text));
+		return base_error_set(err, -EFBIG, "%s: the largest disk is %s", spec->name,
+				      base_size_to_text(DISK_BYTES_MAX, text));
 	if (spec->logical_block_bytes != 0 && spec->logical_block_bytes != 512 && spec->logical_block_bytes != 4096)
 		return base_error_set(err, -EINVAL, "%s: a logical block is 512 or 4096 bytes", spec->name);
 	if (spec->kind != META_DISK_THIN)
@@ -65,7 +66,8 @@ static void fill_record(const struct meta_disk_spec *spec, struct meta_disk_reco
 	memcpy(rec->labels, spec->labels, sizeof(rec->labels));
 }
 
-static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk **ret, const struct meta_disk_spec *spec)
+static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk **ret,
+		      const struct meta_disk_spec *spec)
 {
 	struct create_args *args = call->arg;
 	struct meta_disk_record rec;
@@ -177,8 +179,10 @@ static int remove_fn(struct mw_call *call, struct db_txn *txn)
 	if (rc == -ENOENT)
 		return base_error_set(call->err, rc, "disk %s is gone already", disk->record.name);
 	if (rc == -EBUSY)
-		return base_error_set(call->err, rc, "disk %s is open (%u times, as a file of the mount or by a device on it): close it first",
-				      disk->record.name, disk->opens);
+		return base_error_set(
+			call->err, rc,
+			"disk %s is open (%u times, as a file of the mount or by a device on it): close it first",
+			disk->record.name, disk->opens);
 	layer.state = META_LAYER_DEAD;
 	layer.owner_disk = 0;
 	rc = catalog_put_layer(txn, disk->store->layer_id, &layer);
@@ -216,7 +220,8 @@ static void remove_applied(struct mw_call *call)
 	forget_size(disk);
 	catalog_unlink(disk);
 	if (bg_add_clear(call->pool, disk->store, NULL, 0) < 0)
-		log_warning("no memory to free the space of disk %s now: it comes back at the next open", disk->record.name);
+		log_warning("no memory to free the space of disk %s now: it comes back at the next open",
+			    disk->record.name);
 }
 
 int meta_disk_remove(struct meta_disk *disk, struct base_error *err)
@@ -321,7 +326,8 @@ static void attr_applied(struct mw_call *call)
 	args->change.disk->record = args->change.rec;
 }
 
-int meta_disk_set_attr(struct meta_disk *disk, unsigned which, const struct meta_disk_attr *attr, struct base_error *err)
+int meta_disk_set_attr(struct meta_disk *disk, unsigned which, const struct meta_disk_attr *attr,
+		       struct base_error *err)
 {
 	struct attr_args args = { .change.disk = disk, .which = which, .attr = attr };
 	struct mw_call call = { .fn = attr_fn, .applied = attr_applied, .arg = &args, .err = err };
@@ -377,7 +383,9 @@ static void resize_applied(struct mw_call *call)
 	atomic_store(&disk->trimming, true);
 	pthread_mutex_unlock(&call->pool->jobs_lock);
 	if (bg_add_clear(call->pool, disk->store, disk, disk->record.trim_above_bytes) < 0)
-		log_warning("no memory to free the space above the end of disk %s now: it comes back at the next open", disk->record.name);
+		log_warning(
+			"no memory to free the space above the end of disk %s now: it comes back at the next open",
+			disk->record.name);
 }
 
 static void resize_finished(struct mw_call *call)

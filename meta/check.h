@@ -26,7 +26,7 @@
 
 enum meta_check_kind {
 	META_CHECK_BAD_CHECKSUM,       /* a record that is not what was written */
-	META_CHECK_BAD_CONTENT,        /* a right checksum over something that no record is, or under a key that none has */
+	META_CHECK_BAD_CONTENT,        /* a right checksum over what no record is, or under a key that none has */
 	META_CHECK_POOL_RECORD,        /* the pool record is missing */
 	META_CHECK_ID_UNISSUED,        /* a disk, layer or store id that the pool's counter has yet to give out */
 	META_CHECK_PV_RECORD,          /* a pv record is missing, or there is one too many */
@@ -96,7 +96,7 @@ struct meta_check_report {
 	unsigned finding_count;
 
 	/* What can't be told. */
-	uint64_t not_judged; /* questions left open, because of damaged records or because the pool would not hold still */
+	uint64_t not_judged; /* questions left open: a record was damaged, or the pool would not hold still */
 	/*
 	 * The pool was not closed in order, and nobody has it open: what was checked is its last commit. Opening it for
 	 * writing replays the restart log, or starts from that commit.

@@ -25,7 +25,10 @@
 #include "meta/check.h"
 #include "meta/internal.h"
 
-/* Records read in one transaction at most; how often suspects are looked for again before the metadata thread is asked. */
+/*
+ * Records read in one transaction at most.
+ * How often suspects are looked for again before the metadata thread is asked.
+ */
 #define CHECK_SLICE_RECORDS 512
 #define CHECK_HUNTS 3
 
@@ -57,15 +60,15 @@ uint64_t chunk_set_next(const struct chunk_set *set, uint64_t from);
 
 struct known_layer {
 	uint64_t id;
-	struct meta_layer_record rec; /* as it was when it was scanned */
-	bool bad;                     /* its record can't be used */
-	bool walked;                  /* the map pass has met its store */
-	bool map_unknown;             /* a leaf of its store can't be used */
-	bool is_head;                 /* of disk rec.owner_disk, ... */
+	struct meta_layer_record rec;          /* as it was when it was scanned */
+	bool bad;                              /* its record can't be used */
+	bool walked;                           /* the map pass has met its store */
+	bool map_unknown;                      /* a leaf of its store can't be used */
+	bool is_head;                          /* of disk rec.owner_disk, ... */
 	uint64_t size_bytes, trim_above_bytes; /* ... which is so long */
-	bool has_disk;                /* some disk says that this is its head */
-	uint32_t children, snapshots; /* found */
-	uint8_t colour;               /* of the search for rings */
+	bool has_disk;                         /* some disk says that this is its head */
+	uint32_t children, snapshots;          /* found */
+	uint8_t colour;                        /* of the search for rings */
 };
 
 struct known_range { /* sorted by first_chunk */
@@ -89,12 +92,12 @@ struct end_suspect {
 /* ---- check_walk.c: leaves in key order ---------------------------------------------------------- */
 
 struct leaf_walk {
-	struct db_key key;   /* of the last record; empty: begin */
-	uint64_t store;      /* only this one; 0 = all */
+	struct db_key key; /* of the last record; empty: begin */
+	uint64_t store;    /* only this one; 0 = all */
 };
 struct walked_leaf {
 	uint64_t store, number;
-	bool bad;            /* it can't be used, entries are not set */
+	bool bad; /* it can't be used, entries are not set */
 	meta_entry entries[LEAF_CHUNKS];
 };
 /* Return: 0; DB_NOT_FOUND at the end; -EIO. Steps over keys that are no leaf's: the map pass reports those. */
@@ -107,13 +110,13 @@ struct check {
 	struct meta_check_report *report;
 	struct base_error *err;
 	struct db_env *env;
-	struct meta_pool *pool; /* NULL: a directory */
-	bool live;              /* the pool is in use: records change under the check */
+	struct meta_pool *pool;        /* NULL: a directory */
+	bool live;                     /* the pool is in use: records change under the check */
 	unsigned slice_records, hunts; /* const: CHECK_SLICE_RECORDS, CHECK_HUNTS; a test may want other steps */
 
 	/* Transactions. */
-	struct db_txn *slot;    /* of the calling thread */
-	struct db_txn *mw_slot; /* of the metadata thread */
+	struct db_txn *slot;              /* of the calling thread */
+	struct db_txn *mw_slot;           /* of the metadata thread */
 	atomic_uint_fast64_t done, total; /* records */
 	uint64_t told_ns;
 
@@ -124,10 +127,10 @@ struct check {
 	const char *dir;                             /* without an open pool */
 	struct meta_pv_handle handles[POOL_PVS_MAX]; /* of dir's pvs, where opened[] */
 	bool opened[POOL_PVS_MAX];
-	struct known_layer *layers;    /* by id */
+	struct known_layer *layers; /* by id */
 	struct known_layer **by_store;
 	size_t layer_count, layer_room;
-	bool layers_unknown;        /* a record can't be used, so a store may be its */
+	bool layers_unknown; /* a record can't be used, so a store may be its */
 	bool snapshots_unknown;
 
 	/* Chunks. */
@@ -138,7 +141,7 @@ struct check {
 	bool maps_unknown;        /* a map record can't be used: what it owns is not known */
 
 	/* Questions for the metadata thread. */
-	uint64_t *recounts;       /* layer ids */
+	uint64_t *recounts; /* layer ids */
 	size_t recount_count, recount_room;
 	struct end_suspect *ends;
 	size_t end_count, end_room;
@@ -148,14 +151,19 @@ struct check {
 
 /* A place begins with nothing in it and is then given what is known: the later initializer is meant to win. */
 #pragma GCC diagnostic ignored "-Woverride-init"
-#define CHECK_PLACE(...)                                                                                               \
-	(&(const struct meta_check_place){ .database = META_CHECK_NONE, .pv = META_CHECK_NONE,                         \
-					   .disk = META_CHECK_NONE, .layer = META_CHECK_NONE,                          \
-					   .store = META_CHECK_NONE, .leaf = META_CHECK_NONE,                          \
-					   .entry = META_CHECK_NONE, .chunk = META_CHECK_NONE, __VA_ARGS__ })
+#define CHECK_PLACE(...)                                                                                             \
+	(&(const struct meta_check_place){ .database = META_CHECK_NONE,                                              \
+					   .pv = META_CHECK_NONE,                                                    \
+					   .disk = META_CHECK_NONE,                                                  \
+					   .layer = META_CHECK_NONE,                                                 \
+					   .store = META_CHECK_NONE,                                                 \
+					   .leaf = META_CHECK_NONE,                                                  \
+					   .entry = META_CHECK_NONE,                                                 \
+					   .chunk = META_CHECK_NONE,                                                 \
+					   __VA_ARGS__ })
 
-void check_found(struct check *check, enum meta_check_kind kind, const struct meta_check_place *place, const char *fmt,
-		 ...) __attribute__((format(printf, 4, 5)));
+void check_found(struct check *check, enum meta_check_kind kind, const struct meta_check_place *place,
+		 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* A record that can't be used: why is META_CHECK_BAD_CHECKSUM or META_CHECK_BAD_CONTENT. */
 void check_found_bad(struct check *check, enum meta_check_kind why, enum db_kind kind, const struct db_key *key);
 /* Between slices, on the calling thread: progress, and (tick) whether to go on. Return: 0; -ECANCELED with err. */
@@ -211,7 +219,8 @@ MUST_CHECK int check_disks(struct check *check);
 MUST_CHECK int check_map(struct check *check);
 /* What an entry of the disk has beyond its end and not covered by the mark: valid blocks. */
 uint16_t check_beyond_end(meta_entry entry, uint64_t chunk_of_disk, uint64_t size_bytes, uint64_t trim_above_bytes);
-void check_found_beyond_end(struct check *check, uint64_t disk, uint64_t store, uint64_t chunk_of_disk, uint64_t size_bytes);
+void check_found_beyond_end(struct check *check, uint64_t disk, uint64_t store, uint64_t chunk_of_disk,
+			    uint64_t size_bytes);
 
 /* ---- check_space.c ------------------------------------------------------------------------------- */
 
@@ -232,7 +241,8 @@ enum { CHECK_MORE = 1 };
 struct check_turn {
 	struct check *check;
 	struct db_txn *txn;
-	const struct commit_work *committed; /* the commit that became durable since the turn before, or NULL: there was none */
+	const struct commit_work
+		*committed; /* of the commit that became durable since the turn before; NULL: none did */
 	uint64_t began_ns;
 	unsigned records;
 };
@@ -248,8 +258,8 @@ bool check_turn_is_over(struct check_turn *turn);
 
 /* ---- check_recount.c, check_end.c ------------------------------------------------------------------ */
 
-void check_found_counters(struct check *check, uint64_t layer_id, const struct meta_layer_record *rec, uint64_t chunks,
-			  uint64_t blocks, uint64_t index_records);
+void check_found_counters(struct check *check, uint64_t layer_id, const struct meta_layer_record *rec,
+			  uint64_t chunks, uint64_t blocks, uint64_t index_records);
 MUST_CHECK int check_recounts(struct check *check);
 MUST_CHECK int check_ends(struct check *check);
 

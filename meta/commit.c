@@ -26,8 +26,8 @@
  * two leaves in one commit. A set bit that is set already is corruption.
  *
  * Failure modes: a failed sync marks the log, then fails the pool, for ever. A
- * full metadata file system (ENOSPC, nothing written) makes everything dirty
- * again; tried again when there may be room. Any other failure fails the pool.
+ * full metadata file system (ENOSPC, nothing written), or no memory, makes
+ * everything dirty again; tried again when there may be room. Any other failure fails the pool.
  */
 #include <assert.h>
 #include <errno.h>
@@ -84,7 +84,8 @@ static int copy_dirty(struct meta_pool *pool)
 	pthread_mutex_lock(&pool->dirty_lock);
 	for (struct meta_disk *disk = pool->dirty_sizes; disk; disk = disk->size_dirty_next)
 		sizes++;
-	int rc = room_for((void **)&work->leaves, &work->leaf_room, atomic_load(&pool->dirty_count), sizeof(*work->leaves));
+	int rc = room_for((void **)&work->leaves, &work->leaf_room, atomic_load(&pool->dirty_count),
+			  sizeof(*work->leaves));
 	if (rc == 0)
 		rc = room_for((void **)&work->sizes, &work->size_room, sizes, sizeof(*work->sizes));
 	if (rc < 0) {
@@ -126,7 +127,8 @@ static int push(struct chunk_vec *vec, uint32_t chunk)
 	return rc;
 }
 
-static int compare_entries(struct commit_work *work, struct meta_layer_record *layer, const meta_entry *old, const meta_entry *new)
+static int compare_entries(struct commit_work *work, struct meta_layer_record *layer, const meta_entry *old,
+			   const meta_entry *new)
 {
 	int rc = 0;
 
@@ -145,7 +147,8 @@ static int compare_entries(struct commit_work *work, struct meta_layer_record *l
 	return rc;
 }
 
-static int write_leaf(struct meta_pool *pool, struct db_txn *txn, struct leaf_copy *copy, struct meta_layer_record *layer)
+static int write_leaf(struct meta_pool *pool, struct db_txn *txn, struct leaf_copy *copy,
+		      struct meta_layer_record *layer)
 {
 	struct db_key key = db_key_u64_u64(copy->store->id, copy->number);
 	uint8_t encoded[META_LEAF_ENCODED_BYTES_MAX];
@@ -196,7 +199,7 @@ static int write_index(struct db_txn *txn, const struct leaf_copy *first, const 
 	for (const struct leaf_copy *copy = first; copy < end; copy++) {
 		uint64_t i = copy->number % GROUP_LEAVES;
 		if (!copy->present_after)
-			rec.present[i / 8] &= (uint8_t)~(1u << (i % 8));
+			rec.present[i / 8] &= (uint8_t) ~(1u << (i % 8));
 		else
 			rec.present[i / 8] |= (uint8_t)(1u << (i % 8));
 	}
@@ -332,7 +335,8 @@ static int write_all(struct meta_pool *pool, struct meta_pool_record *rec)
 
 	*rec = pool->record;
 	rec->commit++;
-	/* The labels were written after the commit before this one; the sync that this commit began with made them durable. */
+	/* The labels were written after the commit before this one; the sync that this commit began with made them
+	 * durable. */
 	rec->label_floor = pool->label_written;
 	pool->work.freed.count = pool->work.taken.count = 0;
 	pool->work.cleared = pool->work.set = 0;
@@ -369,7 +373,7 @@ static void publish_leaf(struct leaf_copy *copy)
 	pthread_mutex_unlock(&copy->leaf->lock);
 }
 
-static void publish(struct meta_pool *pool, uint64_t number, const struct meta_pool_record *rec)
+static void publish(struct meta_pool *pool, uint64_t number, const struct meta_pool_record *rec, bool switched)
 {
 	struct commit_work *work = &pool->work;
 
@@ -386,7 +390,11 @@ static void publish(struct meta_pool *pool, uint64_t number, const struct meta_p
 	if (pool->log)
 		restart_drop_old(pool->log);
 	atomic_store(&pool->commit_durable, number);
-	space_commit_done(&pool->space, true);
+	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a replay could
+	 * bring back who owned a freed chunk. So what was freed goes with the next commit, which does switch. */
+	space_commit_done(&pool->space, switched);
+	if (!switched)
+		atomic_store(&pool->commit_forced, true);
 	/* Not synced: the next commit's sync does it, and its transaction records the floor. */
 	int rc = pool_write_labels(pool, rec->commit);
 	if (rc == 0)
@@ -422,10 +430,10 @@ static void take_back(struct meta_pool *pool)
 	pool_note_dirty(pool);
 }
 
-static int finish(struct meta_pool *pool, uint64_t number, int rc, const struct meta_pool_record *rec)
+static int finish(struct meta_pool *pool, uint64_t number, int rc, const struct meta_pool_record *rec, bool switched)
 {
 	if (rc == 0) {
-		publish(pool, number, rec);
+		publish(pool, number, rec, switched);
 		return 0;
 	}
 	take_back(pool);
@@ -442,8 +450,8 @@ int commit_run(struct meta_pool *pool)
 
 	atomic_store(&pool->commit_open, number + 1);
 	space_close_batch(&pool->space, meta_epoch_now(&pool->epochs));
-	if (pool->log) /* not at the first commit of an open: there is no log yet, and nobody who could append */
-		restart_switch(pool->log);
+	/* At the first commit of an open there is no log yet, and nobody who could append. */
+	bool switched = !pool->log || restart_switch(pool->log);
 	int rc = copy_dirty(pool);
 	if (rc < 0) {
 		space_commit_done(&pool->space, false);
@@ -458,7 +466,7 @@ int commit_run(struct meta_pool *pool)
 		return rc;
 	}
 	rc = write_all(pool, &rec);
-	rc = finish(pool, number, rc, &rec);
+	rc = finish(pool, number, rc, &rec, switched);
 	uint64_t took = base_clock_ns() - began;
 	atomic_fetch_add(&pool->commits, 1);
 	atomic_store(&pool->commit_ns_last, took);

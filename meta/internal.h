@@ -86,72 +86,74 @@ struct leaf_load {
 
 struct meta_store {
 	struct meta_pool *pool;
-	uint64_t id, layer_id;      /* const */
-	pthread_mutex_t lock;       /* insertion and removal of leaves, groups; loads */
+	uint64_t id, layer_id; /* const */
+	pthread_mutex_t lock;  /* insertion and removal of leaves, groups; loads */
 	_Atomic(struct group_dir *) dir;
-	struct leaf_load *loads;    /* lock: look-ups under way, one a leaf */
-	struct meta_layer_record layer; /* MW: as committed */
-	struct meta_layer_record layer_next; /* MW: within a commit */
-	bool index_loaded;          /* lock */
-	unsigned refs;              /* catalog_lock: its disk, a job */
+	struct leaf_load *loads;                     /* lock: look-ups under way, one a leaf */
+	struct meta_layer_record layer;              /* MW: as committed */
+	struct meta_layer_record layer_next;         /* MW: within a commit */
+	bool index_loaded;                           /* lock */
+	unsigned refs;                               /* catalog_lock: its disk, a job */
 	_Atomic uint64_t chunks_owned, blocks_valid; /* live */
-	struct meta_store *next;    /* catalog_lock: all stores in memory */
+	struct meta_store *next;                     /* catalog_lock: all stores in memory */
 };
 
 /* ---- disks -------------------------------------------------------------------------------- */
 
 struct meta_disk {
-	struct meta_pool *pool;          /* const */
-	uint64_t number;                 /* const */
-	struct meta_store *store;        /* const: the head's */
-	struct meta_disk_record record;  /* catalog_lock; written by MW */
+	struct meta_pool *pool;         /* const */
+	uint64_t number;                /* const */
+	struct meta_store *store;       /* const: the head's */
+	struct meta_disk_record record; /* catalog_lock; written by MW */
 	_Atomic uint64_t size_bytes;
-	_Atomic uint64_t changed_in;     /* number of the commit that has, or will have, its latest map change */
-	_Atomic uint64_t window;         /* reserved chunks: first << 32 | count */
-	_Atomic uint32_t window_goal;    /* chunks to reserve next time */
+	_Atomic uint64_t changed_in;  /* number of the commit that has, or will have, its latest map change */
+	_Atomic uint64_t window;      /* reserved chunks: first << 32 | count */
+	_Atomic uint32_t window_goal; /* chunks to reserve next time */
 	_Atomic bool trimming;
-	pthread_mutex_t size_lock;       /* with the restart record of a growth */
-	bool size_dirty;                 /* dirty_lock */
+	pthread_mutex_t size_lock; /* with the restart record of a growth */
+	bool size_dirty;           /* dirty_lock */
 	struct meta_disk *size_dirty_next;
 	/* catalog_lock: */
 	unsigned refs, opens;
-	bool removed;                    /* or about to be: not to be opened */
-	struct base_msg free_msg;        /* to BG, when the last reference of a removed disk goes */
+	bool removed;                              /* or about to be: not to be opened */
+	struct base_msg free_msg;                  /* to BG, when the last reference of a removed disk goes */
 	struct meta_disk *name_next, *number_next; /* hash chains */
-	struct meta_wait *trim_waiters;  /* jobs_lock */
+	struct meta_wait *trim_waiters;            /* jobs_lock */
 };
 
 /* ---- calls to MW ---------------------------------------------------------------------------- */
 
-/* Runs fn on MW inside a write transaction that is committed when it returns 0, and waits. fn must leave memory alone;
- * `applied` (may be NULL) changes it, still on MW, once the transaction is durable. */
+/* Runs fn on MW inside a write transaction that is committed when it returns 0, and waits. fn must leave memory
+ * alone; `applied` (may be NULL) changes it, still on MW, once the transaction is durable. */
 struct mw_call {
 	struct base_msg msg;
 	struct meta_pool *pool;
 	int (*fn)(struct mw_call *call, struct db_txn *txn);
 	void (*applied)(struct mw_call *call); /* under catalog_lock */
-	struct meta_pool_record *record; /* for fn: the pool record that the transaction will write (next_id, pv_count ...) */
+	struct meta_pool_record
+		*record; /* for fn: the pool record that the transaction will write (next_id, pv_count ...) */
 	void *arg;
 	struct base_error *err;
 	int result;
-	struct base_park done; /* mw_call_wait's */
+	struct base_park done;                  /* mw_call_wait's */
 	void (*finished)(struct mw_call *call); /* asynchronous callers; NULL: wake `done` */
 };
 
 /* ---- what runs in the background ---------------------------------------------------------- */
 
-/* Entries of `store` at or above from_byte are freed, in leaf order; a commit; then the mark or the layer goes in a transaction. */
+/* Entries of `store` at or above from_byte are freed, in leaf order; a commit; then the mark or the layer goes in a
+ * transaction. */
 struct clear_job {
 	struct clear_job *next;
 	struct meta_store *store; /* a reference */
 	struct meta_disk *disk;   /* a trim, with a reference; NULL: a dead layer */
 	uint64_t from_byte;
-	uint64_t cursor;          /* next leaf */
+	uint64_t cursor; /* next leaf */
 	enum { CLEAR_RUNNING, CLEAR_WAITING, CLEAR_DONE } state;
 	int result;
-	struct meta_wait commit;  /* CLEAR_WAITING, first for the commit ... */
-	struct mw_call call;      /* ... then for the last transaction */
-	struct base_msg done;     /* back on BG */
+	struct meta_wait commit; /* CLEAR_WAITING, first for the commit ... */
+	struct mw_call call;     /* ... then for the last transaction */
+	struct base_msg done;    /* back on BG */
 };
 
 /* ---- commit ------------------------------------------------------------------------------- */
@@ -179,9 +181,9 @@ struct commit_work { /* MW; kept between commits so that a steady load allocates
 	size_t leaf_count, leaf_room;
 	struct size_copy *sizes;
 	size_t size_count, size_room;
-	struct chunk_vec freed, taken;      /* derived from old and new leaves */
-	size_t cleared, set;            /* how far freed and taken were applied to space.owned, should the transaction fail */
-	uint32_t *groups;               /* space records that are touched */
+	struct chunk_vec freed, taken; /* derived from old and new leaves */
+	size_t cleared, set; /* how far freed and taken were applied to space.owned, should the transaction fail */
+	uint32_t *groups;    /* space records that are touched */
 	size_t group_room;
 };
 
@@ -191,7 +193,7 @@ struct pool_pv {
 	uint64_t number;
 	struct meta_pv_record record; /* catalog_lock */
 	struct meta_pv_handle handle;
-	_Atomic bool unsynced;        /* written since the last sync began */
+	_Atomic bool unsynced; /* written since the last sync began */
 	_Atomic bool no_discard;
 	_Atomic bool full_logged;
 };
@@ -212,12 +214,12 @@ struct range_table {
 #define DISK_HASH 4096
 
 struct meta_pool {
-	char dir[4096];              /* const */
+	char dir[4096]; /* const */
 	const struct meta_pv_ops *pv_ops;
 	void *pv_ctx;
-	bool read_only, no_threads;  /* const */
+	bool read_only, no_threads; /* const */
 	struct db_env *env;
-	struct restart_log *log;     /* NULL when read-only */
+	struct restart_log *log; /* NULL when read-only */
 	struct meta_epochs epochs;
 	struct space space;
 	_Atomic(struct range_table *) ranges; /* replaced, never changed; old ones stay until close */
@@ -228,24 +230,24 @@ struct meta_pool {
 	struct meta_pool_record record; /* catalog_lock; MW writes */
 	struct meta_disk *by_name[DISK_HASH], *by_number[DISK_HASH];
 	uint64_t disk_count;
-	struct meta_disk **sorted;   /* by name; rebuilt when sorted_valid is false */
+	struct meta_disk **sorted; /* by name; rebuilt when sorted_valid is false */
 	size_t sorted_count;
 	bool sorted_valid;
 	struct meta_store *stores;
-	pthread_cond_t closed_cond;  /* a disk's opens went to 0 */
+	pthread_cond_t closed_cond; /* a disk's opens went to 0 */
 
 	/* Failure: sticky. */
-	_Atomic int failed_code;     /* negative errno, 0 = none */
-	char failed_why[160];        /* set once, before failed_code */
+	_Atomic int failed_code; /* negative errno, 0 = none */
+	char failed_why[160];    /* set once, before failed_code */
 
 	/* MW. */
 	struct base_mailbox mw_box;
 	struct base_park mw_park;
 	pthread_t mw_thread;
 	_Atomic bool mw_stop;
-	struct meta_wait *flushes;                   /* MW: of struct meta_flush; arrived, not begun */
-	struct meta_wait *commit_waiters;            /* MW: wait for the next commit */
-	struct meta_wait *space_waiters;             /* MW: need space */
+	struct meta_wait *flushes;        /* MW: of struct meta_flush; arrived, not begun */
+	struct meta_wait *commit_waiters; /* MW: wait for the next commit */
+	struct meta_wait *space_waiters;  /* MW: need space */
 	_Atomic bool commit_forced;
 	_Atomic uint64_t commit_open;    /* number that the next copy will have */
 	_Atomic uint64_t commit_durable; /* number of the last durable commit */
@@ -282,10 +284,11 @@ struct meta_pool {
 	_Atomic bool bg_stop;
 	pthread_mutex_t jobs_lock;
 	struct clear_job *jobs;
-	uint64_t rediscard_at;        /* BG: chunk number from which free space is still to be discarded again; UINT32_MAX + 1 = none */
-	struct meta_leaf *retired;    /* BG: evicted leaves, by dirty_next */
+	uint64_t rediscard_at; /* BG: chunk number from which free space is still to be discarded again; UINT32_MAX +
+				  1 = none */
+	struct meta_leaf *retired; /* BG: evicted leaves, by dirty_next */
 	uint64_t retired_epoch;
-	struct db_txn *bg_slot;       /* BG: its read transaction */
+	struct db_txn *bg_slot; /* BG: its read transaction */
 };
 
 /* pool.c */
@@ -301,20 +304,24 @@ void pool_publish_ranges(struct meta_pool *pool, struct range_table *table);
 struct meta_store *store_new(struct meta_pool *pool, uint64_t layer_id, const struct meta_layer_record *layer);
 void store_free(struct meta_store *store);
 struct leaf_group *store_group(struct meta_store *store, uint64_t group_number); /* NULL when not in memory */
-struct leaf_group *store_group_make(struct meta_store *store, uint64_t group_number); /* store.lock; NULL: no memory */
+struct leaf_group *store_group_make(struct meta_store *store,
+				    uint64_t group_number); /* store.lock; NULL: no memory */
 bool store_leaf_is_present(struct meta_store *store, uint64_t leaf_number);
 void store_set_present(struct meta_store *store, uint64_t leaf_number, bool present); /* store.lock */
-int store_load_index(struct meta_store *store, struct base_error *err); /* CTL; reads LMDB */
-struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number, const meta_entry *entries); /* store.lock; NULL: no memory */
-void leaf_mark_dirty(struct meta_leaf *leaf); /* leaf.lock */
-void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, meta_entry entry); /* leaf.lock */
+int store_load_index(struct meta_store *store, struct base_error *err);               /* CTL; reads LMDB */
+struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number,
+				const meta_entry *entries); /* store.lock; NULL: no memory */
+void leaf_mark_dirty(struct meta_leaf *leaf);               /* leaf.lock */
+void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index,
+		     meta_entry entry); /* leaf.lock */
 void leaf_account(struct meta_store *store, meta_entry before, meta_entry after);
 void cache_evict_some(struct meta_pool *pool); /* BG */
 void pool_note_dirty(struct meta_pool *pool);
 
 /* lookup.c */
 int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries);
-int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, struct meta_leaf **ret); /* BG, replay: blocks */
+int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot,
+			struct meta_leaf **ret);                /* BG, replay: blocks */
 bool lookup_step(struct meta_pool *pool, struct db_txn **slot); /* one look-up; false: none waiting */
 int lookup_start(struct meta_pool *pool, unsigned threads);
 void lookup_stop(struct meta_pool *pool);
@@ -339,7 +346,7 @@ void bg_stop(struct meta_pool *pool);
 int bg_add_clear(struct meta_pool *pool, struct meta_store *store, struct meta_disk *disk, uint64_t from_byte);
 bool bg_no_batches(struct meta_pool *pool);
 void bg_drain_step(struct meta_pool *pool); /* at close, when BG has stopped */
-bool bg_is_idle(struct meta_pool *pool); /* nothing freed is on its way, no job */
+bool bg_is_idle(struct meta_pool *pool);    /* nothing freed is on its way, no job */
 
 /* catalog.c */
 int catalog_load(struct meta_pool *pool, struct base_error *err);
@@ -359,7 +366,7 @@ int catalog_put_layer(struct db_txn *txn, uint64_t id, const struct meta_layer_r
 int catalog_put_disk(struct db_txn *txn, uint64_t number, const struct meta_disk_record *rec);
 void catalog_recall_windows(struct meta_pool *pool);
 void disk_window_return(struct meta_disk *disk);
-void disk_free(struct meta_disk *disk); /* BG, or at close */
+void disk_free(struct meta_disk *disk);   /* BG, or at close */
 void store_put(struct meta_store *store); /* BG, or at close */
 
 #endif

@@ -23,7 +23,7 @@ struct meta_leaf;
 struct meta_wait {
 	struct base_msg msg;
 	struct base_mailbox *box;
-	int result;               /* 0 or negative errno */
+	int result; /* 0 or negative errno */
 	/* meta's while waiting: */
 	struct base_msg to_meta;
 	struct meta_pool *pool;
@@ -43,8 +43,8 @@ void meta_io_note_pv_error(struct meta_pool *pool, unsigned pv, int code);
 
 unsigned meta_io_pv_count(struct meta_pool *pool);
 struct meta_pv_handle *meta_io_pv(struct meta_pool *pool, unsigned pv);
-/* Where a chunk is. Chunks with successive numbers that both exist are neighbours on one pv: the numbering has gaps between pvs.
- * Return false when the pool has no such chunk (a damaged map). */
+/* Where a chunk is. Chunks with successive numbers that both exist are neighbours on one pv: the numbering has gaps
+ * between pvs. Return false when the pool has no such chunk (a damaged map). */
 bool meta_io_locate(struct meta_pool *pool, struct pchunk chunk, unsigned *ret_pv, uint64_t *ret_byte);
 
 /* ---- leaves ------------------------------------------------------------------------------- */
@@ -55,26 +55,28 @@ struct meta_store *meta_io_store(struct meta_disk *disk);
 enum { META_HOLE = 1, META_MISS = 2 };
 /*
  * Finds the leaf in memory: no lock, no allocation.
- * Return: 0 with *ret, valid until the caller's epoch ends; META_HOLE: nothing of this leaf is mapped; META_MISS: it must be
- * read first, see meta_map_load.
+ * Return: 0 with *ret, valid until the caller's epoch ends; META_HOLE: nothing of this leaf is mapped; META_MISS: it
+ * must be read first, see meta_map_load.
  */
 int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
 /* Reads the leaf on a look-up thread and posts wait; many may wait for one. result: 0, -EBADMSG, -EIO, -ENOMEM. */
 void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_wait *wait);
 /*
- * For a writer: finds the leaf, or makes an empty one where there is a hole, and pins it in memory until meta_leaf_unpin.
- * Return: 0, META_MISS, -ENOMEM.
+ * For a writer: finds the leaf, or makes an empty one where there is a hole, and pins it in memory until
+ * meta_leaf_unpin. Return: 0, META_MISS, -ENOMEM.
  */
 int meta_map_pin(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
 void meta_leaf_unpin(struct meta_leaf *leaf);
 
 meta_entry meta_leaf_entry(struct meta_leaf *leaf, unsigned index);
-/* The first leaf at or after `from` that is in memory or present on disk; UINT64_MAX when there is none. May report one that turns out empty. */
+/* The first leaf at or after `from` that is in memory or present on disk; UINT64_MAX when there is none. May report
+ * one that turns out empty. */
 uint64_t meta_map_next_leaf(struct meta_store *store, uint64_t from);
 
 /* ---- map changes -------------------------------------------------------------------------- */
 
-/* Reserve one slot for each entry that will change, before any device I/O. False: wait with meta_wait_commit and plan anew. */
+/* Reserve one slot for each entry that will change, before any device I/O. False: wait with meta_wait_commit and plan
+ * anew. */
 bool meta_change_reserve(struct meta_pool *pool, unsigned slots);
 void meta_change_unreserve(struct meta_pool *pool, unsigned slots);
 
@@ -82,13 +84,16 @@ void meta_change_unreserve(struct meta_pool *pool, unsigned slots);
  * The blocks `add` are now valid in `chunk`, which the entry has already or gets now (then it had none).
  * Uses one reserved slot. The leaf is pinned; the caller holds the chunk's stripe.
  */
-void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, struct pchunk chunk, uint16_t add);
+void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, struct pchunk chunk,
+		     uint16_t add);
 /*
  * The blocks `remove` read as zero from now on. drop_chunk: when no valid block is left the chunk is freed.
  * Uses one reserved slot. The caller holds the chunk's stripe exclusively.
  */
-void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove, bool drop_chunk);
-/* The disk is now at least size_bytes long (a write past its end). Uses one reserved slot. The caller holds every stripe. */
+void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove,
+			bool drop_chunk);
+/* The disk is now at least size_bytes long (a write past its end). Uses one reserved slot. The caller holds every
+ * stripe. */
 void meta_change_grow(struct meta_disk *disk, uint64_t size_bytes);
 
 /* True when so many leaves are dirty that allocating writes should wait for a commit first (back-pressure). */
@@ -105,11 +110,12 @@ void meta_wait_commit(struct meta_pool *pool, struct meta_wait *wait);
 unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *ret_first);
 /* A chunk that was allocated and into which no device write was ever submitted. */
 void meta_chunk_unalloc(struct meta_pool *pool, struct pchunk chunk);
-/* A chunk that was allocated, may have been written, and did not enter a map (its write failed). It goes the long way of a freed chunk. */
+/* A chunk that was allocated, may have been written, and did not enter a map (its write failed). It goes the long way
+ * of a freed chunk. */
 void meta_chunk_abandon(struct meta_pool *pool, struct pchunk chunk);
 /*
- * Calls reservations back, commits, waits until what was freed is safe to hand out. result: 0: `chunks` are free, plan anew;
- * -ENOSPC: they are not, and nothing is left that could come free. The caller holds nothing.
+ * Calls reservations back, commits, waits until what was freed is safe to hand out. result: 0: `chunks` are free,
+ * plan anew; -ENOSPC: they are not, and nothing is left that could come free. The caller holds nothing.
  */
 void meta_wait_space(struct meta_pool *pool, struct meta_wait *wait, unsigned chunks);
 
@@ -127,8 +133,9 @@ void meta_wait_trimmed(struct meta_disk *disk, struct meta_wait *wait);
 bool meta_is_trimming(struct meta_disk *disk);
 
 /*
- * Sets the size, durably; below the present one it also sets the trim-above mark and the freeing starts in the background.
- * The caller holds every stripe. sync_first: data written just now (a zeroed tail) must be durable before.
+ * Sets the size, durably; below the present one it also sets the trim-above mark and the freeing starts in the
+ * background. The caller holds every stripe. sync_first: data written just now (a zeroed tail) must be durable
+ * before.
  */
 struct meta_resize {
 	struct meta_wait wait;

@@ -51,7 +51,8 @@ static inline meta_entry meta_entry_make(struct pchunk chunk, uint16_t valid, ui
 /* A valid bit without a chunk, or a block both valid and zero, is not an entry. */
 static inline bool meta_entry_is_sound(meta_entry e)
 {
-	return (meta_entry_valid(e) & meta_entry_zero(e)) == 0 && (meta_entry_valid(e) == 0 || meta_entry_chunk(e).n != 0);
+	return (meta_entry_valid(e) & meta_entry_zero(e)) == 0 &&
+	       (meta_entry_valid(e) == 0 || meta_entry_chunk(e).n != 0);
 }
 
 /* The mask of blocks [first, first + count); count 0..16. */

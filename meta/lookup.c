@@ -68,7 +68,8 @@ int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **sl
 	rc = read_in(*slot, store, leaf_number, entries);
 	db_read_end(*slot);
 	if (rc < 0)
-		log_error("map record of leaf %" PRIu64 " of store %" PRIu64 " can't be used (%s); requests to it fail; run `bdfs check`",
+		log_error("map record of leaf %" PRIu64 " of store %" PRIu64
+			  " can't be used (%s); requests to it fail; run `bdfs check`",
 			  leaf_number, store->id, rc == -EBADMSG ? "it is damaged" : strerror(-rc));
 	return rc;
 }
@@ -149,7 +150,8 @@ static void finish(struct leaf_load *load, const meta_entry *entries, int rc)
 	struct leaf_load **at = &store->loads;
 
 	pthread_mutex_lock(&store->lock);
-	if (rc == 0 && meta_map_find(store, load->number, &leaf) == META_MISS && !store_install(store, load->number, entries))
+	if (rc == 0 && meta_map_find(store, load->number, &leaf) == META_MISS &&
+	    !store_install(store, load->number, entries))
 		rc = -ENOMEM;
 	while (*at != load)
 		at = &(*at)->next;

@@ -157,14 +157,18 @@ void store_set_present(struct meta_store *store, uint64_t leaf_number, bool pres
 		atomic_fetch_and(&group->present[i / 64], ~bit);
 }
 
-static int load_one_index(struct meta_store *store, uint64_t group_number, const struct db_value *value, struct base_error *err)
+static int load_one_index(struct meta_store *store, uint64_t group_number, const struct db_value *value,
+			  struct base_error *err)
 {
 	struct meta_index_record rec;
 
 	if (meta_index_decode(value->b, value->bytes, &rec) < 0)
-		return base_error_set(err, -EBADMSG, "index record %" PRIu64 " of store %" PRIu64 " is damaged; run `bdfs check`",
+		return base_error_set(err, -EBADMSG,
+				      "index record %" PRIu64 " of store %" PRIu64 " is damaged; run `bdfs check`",
 				      group_number, store->id);
-	struct leaf_group *group = group_number < DISK_BYTES_MAX / LEAF_BYTES / GROUP_LEAVES ? store_group_make(store, group_number) : NULL;
+	struct leaf_group *group = group_number < DISK_BYTES_MAX / LEAF_BYTES / GROUP_LEAVES
+					   ? store_group_make(store, group_number)
+					   : NULL;
 	if (!group)
 		return base_error_set(err, -ENOMEM, "no memory for the index of store %" PRIu64, store->id);
 	for (unsigned w = 0; w < GROUP_LEAVES / 64; w++) {
@@ -192,7 +196,9 @@ static int scan_index(struct meta_store *store, struct db_txn *txn, uint64_t *fo
 		if (!db_key_to_u64_u64(&key, &id, &group_number) || id != store->id)
 			return 0;
 		if (rc == -EBADMSG)
-			return base_error_set(err, rc, "index record %" PRIu64 " of store %" PRIu64 " has a wrong checksum; run `bdfs check`",
+			return base_error_set(err, rc,
+					      "index record %" PRIu64 " of store %" PRIu64
+					      " has a wrong checksum; run `bdfs check`",
 					      group_number, store->id);
 		rc = load_one_index(store, group_number, &value, err);
 		if (rc < 0)
@@ -215,14 +221,15 @@ int store_load_index(struct meta_store *store, struct base_error *err)
 	int rc = db_read_begin(store->pool->env, &txn);
 	if (rc < 0)
 		return base_error_set_errno(err, rc, "can't read the metadata");
-	/* store.lock: two openers at once must not both fill groups. Nobody has the store open yet, so nobody waits for it on a hot path. */
+	/* store.lock: two openers at once must not both fill groups. Nobody has the store open yet, so nobody waits
+	 * for it on a hot path. */
 	pthread_mutex_lock(&store->lock);
 	if (!store->index_loaded) {
 		rc = scan_index(store, txn, &found, err);
 		if (rc == 0 && found != store->layer.index_records)
 			rc = base_error_set(err, -EBADMSG,
-					    "store %" PRIu64 " has %" PRIu64 " index records where its layer counts %" PRIu64
-					    "; run `bdfs check`",
+					    "store %" PRIu64 " has %" PRIu64
+					    " index records where its layer counts %" PRIu64 "; run `bdfs check`",
 					    store->id, found, store->layer.index_records);
 		store->index_loaded = rc == 0;
 	}
@@ -433,25 +440,29 @@ void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned in
 	restart_append_end(pool->log, token);
 }
 
-void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, struct pchunk chunk, uint16_t add)
+void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, struct pchunk chunk,
+		     uint16_t add)
 {
 	pthread_mutex_lock(&leaf->lock);
 	meta_entry before = atomic_load_explicit(&leaf->entries[index], memory_order_relaxed);
 	assert(meta_entry_chunk(before).n == 0 || meta_entry_chunk(before).n == chunk.n);
-	leaf_set_logged(disk, leaf, index,
-			meta_entry_make(chunk, meta_entry_valid(before) | add, meta_entry_zero(before) & (uint16_t)~add));
+	leaf_set_logged(
+		disk, leaf, index,
+		meta_entry_make(chunk, meta_entry_valid(before) | add, meta_entry_zero(before) & (uint16_t)~add));
 	pthread_mutex_unlock(&leaf->lock);
 	pool_note_dirty(disk->pool);
 }
 
-void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove, bool drop_chunk)
+void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove,
+			bool drop_chunk)
 {
 	pthread_mutex_lock(&leaf->lock);
 	meta_entry before = atomic_load_explicit(&leaf->entries[index], memory_order_relaxed);
 	uint16_t valid = meta_entry_valid(before) & (uint16_t)~remove;
 	bool drop = drop_chunk && valid == 0 && (remove == UINT16_MAX || meta_entry_valid(before) != 0);
 	leaf_set_logged(disk, leaf, index,
-			meta_entry_make(drop ? (struct pchunk){ 0 } : meta_entry_chunk(before), valid, meta_entry_zero(before)));
+			meta_entry_make(drop ? (struct pchunk){ 0 } : meta_entry_chunk(before), valid,
+					meta_entry_zero(before)));
 	pthread_mutex_unlock(&leaf->lock);
 	pool_note_dirty(disk->pool);
 }
@@ -495,8 +506,9 @@ bool meta_change_is_throttled(struct meta_pool *pool)
 
 /* ---- eviction ----------------------------------------------------------------------------- */
 
-/* Takes the leaf out of its slot when it is clean and unpinned. cache_lock is held; the order store.lock > leaf.lock forbids
- * taking store.lock here, so the slot is cleared by compare-and-swap and insertion looks at the slot again under store.lock. */
+/* Takes the leaf out of its slot when it is clean and unpinned. cache_lock is held; the order store.lock > leaf.lock
+ * forbids taking store.lock here, so the slot is cleared by compare-and-swap and insertion looks at the slot again
+ * under store.lock. */
 static bool evict(struct meta_leaf *leaf)
 {
 	struct leaf_group *group = store_group(leaf->store, leaf->number >> GROUP_SHIFT);

@@ -107,7 +107,9 @@ static int call_in_txn(struct mw_call *call)
 
 	int rc = pool_failed_code(pool);
 	if (rc < 0)
-		return base_error_set(call->err, -EROFS, "the pool has failed (%s): no changes until it is opened again", pool->failed_why);
+		return base_error_set(call->err, -EROFS,
+				      "the pool has failed (%s): no changes until it is opened again",
+				      pool->failed_why);
 	rc = db_write_begin(pool->env, &txn);
 	if (rc < 0)
 		return base_error_set_errno(call->err, rc, "can't begin a metadata transaction");
@@ -122,7 +124,8 @@ static int call_in_txn(struct mw_call *call)
 	}
 	rc = db_write_commit(txn);
 	if (rc == -ENOSPC)
-		return base_error_set_errno(call->err, rc, "the file system that holds the metadata (%s) is full", pool->dir);
+		return base_error_set_errno(call->err, rc, "the file system that holds the metadata (%s) is full",
+					    pool->dir);
 	if (rc < 0) {
 		pool_fail(pool, rc, "a metadata commit failed");
 		return base_error_set_errno(call->err, rc, "the metadata commit failed");
@@ -207,7 +210,8 @@ static bool commit_is_due(struct meta_pool *pool, uint64_t now_ns)
 {
 	return pool->commit_waiters || atomic_load(&pool->commit_forced) || a_flush_needs_a_commit(pool) ||
 	       atomic_load(&pool->dirty_count) >= COMMIT_LEAVES || restart_percent_used(pool->log) >= 50 ||
-	       timer_is_due(pool, now_ns) || (pool->space_waiters && (something_is_dirty(pool) || frees_wait_for_commit(pool)));
+	       timer_is_due(pool, now_ns) ||
+	       (pool->space_waiters && (something_is_dirty(pool) || frees_wait_for_commit(pool)));
 }
 
 /* Answers everybody, since nothing will be written any more. */
@@ -218,8 +222,8 @@ static void answer_failed(struct meta_pool *pool)
 	wait_post_all(&pool->space_waiters, -EIO);
 }
 
-/* Who can have what he needs plans anew. For the others: while something is on its way they wait, and BG wakes us when it has
- * become free; with nothing on its way, what they ask for will not come. */
+/* Who can have what he needs plans anew. For the others: while something is on its way they wait, and BG wakes us
+ * when it has become free; with nothing on its way, what they ask for will not come. */
 static void answer_space_waiters(struct meta_pool *pool)
 {
 	struct meta_wait *waiting = pool->space_waiters;

@@ -35,8 +35,10 @@ void pool_fail(struct meta_pool *pool, int code, const char *why)
 		return;
 	snprintf(pool->failed_why, sizeof(pool->failed_why), "%s: %s", why, strerror(-code));
 	atomic_store(&pool->failed_code, code);
-	log_error("pool %s has FAILED (%s). Reads go on, writes are refused. Unmount it, look at the device, run `bdfs check`, mount it again.",
-		  pool->record.name, pool->failed_why);
+	log_error(
+		"pool %s has FAILED (%s). Reads go on, writes are refused. "
+		"Unmount it, look at the device, run `bdfs check`, mount it again.",
+		pool->record.name, pool->failed_why);
 }
 
 int pool_failed_code(struct meta_pool *pool)
@@ -87,9 +89,10 @@ struct range_table *pool_ranges_build(struct meta_pool *pool)
 	for (unsigned i = 0; i < pvs; i++) {
 		for (unsigned r = 0; r < pool->pvs[i].record.range_count; r++) {
 			struct meta_pv_range *range = &pool->pvs[i].record.ranges[r];
-			table->ranges[table->count++] = (struct pool_range){
-				.first_chunk = range->first_chunk, .chunks = range->chunks, .first_byte = range->first_byte, .pv = i
-			};
+			table->ranges[table->count++] = (struct pool_range){ .first_chunk = range->first_chunk,
+									     .chunks = range->chunks,
+									     .first_byte = range->first_byte,
+									     .pv = i };
 		}
 	}
 	qsort(table->ranges, table->count, sizeof(table->ranges[0]), by_first_chunk);
@@ -151,8 +154,11 @@ int pool_write_labels(struct meta_pool *pool, uint64_t commit)
 	int rc = 0;
 
 	for (unsigned i = 0; i < pvs && rc == 0; i++) {
-		struct meta_label label = { .pool = pool->record.uuid, .pv = pool->pvs[i].record.uuid, .pv_number = pool->pvs[i].number,
-					    .first_data_byte = META_PV_FIRST_DATA_BYTE, .commit = commit };
+		struct meta_label label = { .pool = pool->record.uuid,
+					    .pv = pool->pvs[i].record.uuid,
+					    .pv_number = pool->pvs[i].number,
+					    .first_data_byte = META_PV_FIRST_DATA_BYTE,
+					    .commit = commit };
 		meta_label_encode(&label, buf);
 		rc = pool->pv_ops->write(pool->pv_ctx, &pool->pvs[i].handle, buf, sizeof(buf), 0);
 		if (rc == 0)
@@ -175,7 +181,8 @@ static unsigned take_from_window(struct meta_disk *disk, unsigned want, struct p
 		if (take == 0)
 			return 0;
 		uint64_t first = window >> 32;
-		if (atomic_compare_exchange_weak(&disk->window, &window, (first + take) << 32 | ((uint32_t)window - take))) {
+		if (atomic_compare_exchange_weak(&disk->window, &window,
+						 (first + take) << 32 | ((uint32_t)window - take))) {
 			ret_first->n = (uint32_t)first;
 			return take;
 		}
@@ -268,7 +275,8 @@ static uint64_t count_free(struct meta_pool *pool, const struct meta_pv_record *
 	uint64_t free_chunks = 0;
 
 	for (unsigned r = 0; r < rec->range_count; r++)
-		free_chunks += rec->ranges[r].chunks - space_count_owned(&pool->space, rec->ranges[r].first_chunk, rec->ranges[r].chunks);
+		free_chunks += rec->ranges[r].chunks -
+			       space_count_owned(&pool->space, rec->ranges[r].first_chunk, rec->ranges[r].chunks);
 	return free_chunks;
 }
 
@@ -276,8 +284,11 @@ void meta_pool_each_pv(struct meta_pool *pool, void (*fn)(const struct meta_pv_i
 {
 	for (unsigned i = 0; i < meta_io_pv_count(pool); i++) {
 		struct pool_pv *pv = &pool->pvs[i];
-		struct meta_pv_info info = { .number = pv->number, .uuid = pv->record.uuid, .size_bytes = pv->record.size_bytes,
-					     .is_file = pv->handle.is_file, .direct = pv->handle.direct,
+		struct meta_pv_info info = { .number = pv->number,
+					     .uuid = pv->record.uuid,
+					     .size_bytes = pv->record.size_bytes,
+					     .is_file = pv->handle.is_file,
+					     .direct = pv->handle.direct,
 					     .sector_bytes = pv->handle.sector_bytes };
 		pool_pv_path(pool, &pv->record, info.path, sizeof(info.path));
 		for (unsigned r = 0; r < pv->record.range_count; r++)
@@ -296,14 +307,16 @@ void pool_pv_path(struct meta_pool *pool, const struct meta_pv_record *rec, char
 }
 
 /* Owned chunks among [from, to) of the pool's chunks in order, ranges laid end to end. */
-static uint64_t count_owned_between(struct meta_pool *pool, const struct range_table *table, uint64_t from, uint64_t to)
+static uint64_t count_owned_between(struct meta_pool *pool, const struct range_table *table, uint64_t from,
+				    uint64_t to)
 {
 	uint64_t base = 0, owned = 0;
 
 	for (unsigned i = 0; i < table->count; base += table->ranges[i++].chunks) {
 		uint64_t first = MAX(from, base), end = MIN(to, base + table->ranges[i].chunks);
 		if (first < end)
-			owned += space_count_owned(&pool->space, table->ranges[i].first_chunk + (uint32_t)(first - base),
+			owned += space_count_owned(&pool->space,
+						   table->ranges[i].first_chunk + (uint32_t)(first - base),
 						   (uint32_t)(end - first));
 	}
 	return owned;
@@ -319,7 +332,9 @@ void meta_pool_occupancy(struct meta_pool *pool, uint8_t *cells, unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t from = i * total / count, to = (i + 1) * total / count;
 		/* Rounded up: one owned chunk in a large cell still shows. */
-		cells[i] = to > from ? (uint8_t)((count_owned_between(pool, table, from, to) * 255 + to - from - 1) / (to - from)) : 0;
+		cells[i] = to > from ? (uint8_t)((count_owned_between(pool, table, from, to) * 255 + to - from - 1) /
+						 (to - from))
+				     : 0;
 	}
 }
 

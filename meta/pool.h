@@ -32,11 +32,11 @@ struct meta_pv_spec {
 };
 
 struct meta_pool_create_args {
-	const char *dir;  /* exists and is empty, or is created (mode 0700) */
+	const char *dir; /* exists and is empty, or is created (mode 0700) */
 	const char *name;
 	uint32_t owner_uid;
 	const struct meta_pv_spec *pvs;
-	unsigned pv_count; /* at least 1 */
+	unsigned pv_count;                /* at least 1 */
 	const struct meta_pv_ops *pv_ops; /* NULL = real files and devices */
 	void *pv_ctx;
 };
@@ -50,10 +50,11 @@ MUST_CHECK int meta_pool_create(const struct meta_pool_create_args *args, struct
 
 struct meta_pool_open_args {
 	const char *dir;
-	bool read_only;              /* no replay, no commit; for check and dump of a pool that nobody has open */
-	bool no_threads;             /* the simulator and unit tests drive the threads' step functions themselves */
-	unsigned lookup_threads;     /* 0 = 2 */
-	uint64_t leaf_cache_leaves;  /* clean leaves kept in memory at most, 1.1 KiB each; 0 = 262,144 (2 TiB mapped) */
+	bool read_only;          /* no replay, no commit; for check and dump of a pool that nobody has open */
+	bool no_threads;         /* the simulator and unit tests drive the threads' step functions themselves */
+	unsigned lookup_threads; /* 0 = 2 */
+	uint64_t
+		leaf_cache_leaves; /* clean leaves kept in memory at most, 1.1 KiB each; 0 = 262,144 (2 TiB mapped) */
 	const struct meta_pv_ops *pv_ops; /* NULL = real files and devices */
 	void *pv_ctx;
 };
@@ -66,7 +67,8 @@ struct meta_pool_open_args {
  */
 MUST_CHECK int meta_pool_open(const struct meta_pool_open_args *args, struct meta_pool **ret, struct base_error *err);
 
-/* Commits what is dirty, waits for freed space to be discarded, marks the pool clean. The pool is gone in every case. */
+/* Commits what is dirty, waits for freed space to be discarded, marks the pool clean. The pool is gone in every case.
+ */
 int meta_pool_close(struct meta_pool *pool, struct base_error *err);
 
 /* Who has the pool in dir open: its pid, or 0. From /proc/locks, so within this pid namespace. */
@@ -78,18 +80,19 @@ struct meta_pool_info {
 	struct base_uuid uuid;
 	char name[NAME_BYTES_MAX + 1];
 	uint64_t total_chunks;
-	uint64_t free_chunks;      /* can be handed out now or once a commit has made it safe: reservations count as free */
-	uint64_t pending_chunks;   /* freed, and not yet safe to hand out (a subset of free_chunks) */
-	uint64_t virtual_bytes;    /* sum of the disks' sizes */
+	uint64_t
+		free_chunks; /* can be handed out now or once a commit has made it safe: reservations count as free */
+	uint64_t pending_chunks; /* freed, and not yet safe to hand out (a subset of free_chunks) */
+	uint64_t virtual_bytes;  /* sum of the disks' sizes */
 	uint64_t disks;
 	uint64_t pvs;
-	uint64_t commits;          /* since open */
+	uint64_t commits; /* since open */
 	uint64_t commit_ns_last, commit_ns_max;
 	uint64_t dirty_leaves, cached_leaves;
-	uint64_t meta_used_bytes;  /* of LMDB */
+	uint64_t meta_used_bytes; /* of LMDB */
 	uint64_t bad_records;
-	bool failed;               /* sticky: a sync or commit failed; reads go on, writes are refused */
-	int failed_code;           /* negative errno */
+	bool failed;     /* sticky: a sync or commit failed; reads go on, writes are refused */
+	int failed_code; /* negative errno */
 	char failed_why[160];
 };
 void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret); /* any thread */
@@ -100,7 +103,7 @@ struct meta_pv_info {
 	char path[META_PV_PATH_BYTES_MAX]; /* absolute */
 	uint64_t size_bytes;
 	uint64_t total_chunks, free_chunks;
-	bool is_file, direct; /* direct: opened O_DIRECT; else buffered, which is reported */
+	bool is_file, direct;  /* direct: opened O_DIRECT; else buffered, which is reported */
 	uint32_t sector_bytes; /* smallest write the pv takes without a read */
 };
 /* Calls fn for each pv, in order of number. */
@@ -111,8 +114,10 @@ void meta_pool_occupancy(struct meta_pool *pool, uint8_t *cells, unsigned count)
 
 /* Adds a pv. Return: as meta_pool_create. */
 MUST_CHECK int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, struct base_error *err);
-/* A file pv is extended to new_size_bytes; a device is taken at the size that it has now (new_size_bytes 0). -EINVAL when it would shrink. */
-MUST_CHECK int meta_pool_grow_pv(struct meta_pool *pool, uint64_t pv_number, uint64_t new_size_bytes, struct base_error *err);
+/* A file pv is extended to new_size_bytes; a device is taken at the size that it has now (new_size_bytes 0). -EINVAL
+ * when it would shrink. */
+MUST_CHECK int meta_pool_grow_pv(struct meta_pool *pool, uint64_t pv_number, uint64_t new_size_bytes,
+				 struct base_error *err);
 
 /* Commits now and waits. Return: 0, negative errno (the pool is failed then, but for -ENOSPC). */
 MUST_CHECK int meta_pool_commit(struct meta_pool *pool);
@@ -131,19 +136,20 @@ struct meta_disk_spec {
 struct meta_disk_info {
 	uint64_t number;
 	struct meta_disk_record record;
-	uint64_t size_bytes;       /* now: growing writes are here before they are in the record */
-	uint64_t allocated_bytes;  /* chunks owned x 64 KiB, live */
-	uint64_t valid_bytes;      /* blocks valid x 4 KiB, live */
+	uint64_t size_bytes;      /* now: growing writes are here before they are in the record */
+	uint64_t allocated_bytes; /* chunks owned x 64 KiB, live */
+	uint64_t valid_bytes;     /* blocks valid x 4 KiB, live */
 	unsigned opens;
 };
 
 /* Creates count disks in one transaction: all or none. ret_numbers (may be NULL) gets their numbers.
- * Return: 0; -EEXIST (err names it), -EINVAL / -ENAMETOOLONG (name, size), -EFBIG (size over DISK_BYTES_MAX), -ENOSPC, -EROFS (pool failed). */
+ * Return: 0; -EEXIST (err names it), -EINVAL / -ENAMETOOLONG (name, size), -EFBIG (size over DISK_BYTES_MAX),
+ * -ENOSPC, -EROFS (pool failed). */
 MUST_CHECK int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count,
 				uint64_t *ret_numbers, struct base_error *err);
 
-/* Any thread. The pointer stays valid while the disk is in the catalogue and, with an open taken, until the matching put.
- * Return the disk or NULL. Both take a reference that meta_disk_put gives back. */
+/* Any thread. The pointer stays valid while the disk is in the catalogue and, with an open taken, until the matching
+ * put. Return the disk or NULL. Both take a reference that meta_disk_put gives back. */
 struct meta_disk *meta_disk_get_by_name(struct meta_pool *pool, const char *name);
 struct meta_disk *meta_disk_get_by_number(struct meta_pool *pool, uint64_t number);
 struct meta_disk *meta_disk_get_by_uuid(struct meta_pool *pool, struct base_uuid uuid);
@@ -159,12 +165,13 @@ uint64_t meta_disk_size(const struct meta_disk *disk);                   /* any 
  */
 struct meta_disk *meta_disk_next(struct meta_pool *pool, const char *after);
 
-/* Opens: what deletion, shrinking by others and mapping are refused by. who: a short text for messages ("a file in the mount").
- * Return: 0; -ENOENT when it is being removed. */
+/* Opens: what deletion, shrinking by others and mapping are refused by. who: a short text for messages ("a file in
+ * the mount"). Return: 0; -ENOENT when it is being removed. */
 MUST_CHECK int meta_disk_open(struct meta_disk *disk, struct base_error *err);
 void meta_disk_close(struct meta_disk *disk);
 unsigned meta_disk_opens(const struct meta_disk *disk);
-/* Waits until nobody has the disk open, at most timeout_ns. Returns 0 or -EBUSY. For unlink: a RELEASE may still be on its way. */
+/* Waits until nobody has the disk open, at most timeout_ns. Returns 0 or -EBUSY. For unlink: a RELEASE may still be
+ * on its way. */
 MUST_CHECK int meta_disk_wait_closed(struct meta_disk *disk, uint64_t timeout_ns);
 
 /* Takes the disk out of the catalogue; its space comes back in the background, across restarts.
@@ -179,6 +186,7 @@ struct meta_disk_attr {
 	uint64_t modified_s;
 	char labels[256];
 };
-MUST_CHECK int meta_disk_set_attr(struct meta_disk *disk, unsigned which, const struct meta_disk_attr *attr, struct base_error *err);
+MUST_CHECK int meta_disk_set_attr(struct meta_disk *disk, unsigned which, const struct meta_disk_attr *attr,
+				  struct base_error *err);
 
 #endif

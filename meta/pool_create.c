@@ -35,8 +35,8 @@ static const struct meta_pv_ops *ops_or_real(const struct meta_pv_ops *ops)
 
 /* ---- one pv ------------------------------------------------------------------------------- */
 
-static int refuse_label(const struct meta_pv_ops *ops, void *ctx, struct meta_pv_handle *pv, const struct meta_pv_spec *spec,
-			struct base_error *err)
+static int refuse_label(const struct meta_pv_ops *ops, void *ctx, struct meta_pv_handle *pv,
+			const struct meta_pv_spec *spec, struct base_error *err)
 {
 	char uuid[BASE_UUID_TEXT_BYTES];
 	uint8_t buf[META_LABEL_BYTES];
@@ -49,21 +49,26 @@ static int refuse_label(const struct meta_pv_ops *ops, void *ctx, struct meta_pv
 	if (rc == META_LABEL_NONE || spec->force)
 		return 0;
 	if (rc < 0)
-		return base_error_set(err, -EEXIST, "pv %s carries a damaged bdfs label; to take it over all the same, force it", spec->path);
-	return base_error_set(err, -EEXIST, "pv %s belongs to pool %s already; to take it over all the same, force it", spec->path,
+		return base_error_set(err, -EEXIST,
+				      "pv %s carries a damaged bdfs label; to take it over all the same, force it",
+				      spec->path);
+	return base_error_set(err, -EEXIST,
+			      "pv %s belongs to pool %s already; to take it over all the same, force it", spec->path,
 			      base_uuid_to_text(label.pool, uuid));
 }
 
 /* Opens and checks; *ret_made says whether the file is new, so that it can be taken back. */
-static int open_new_pv(const struct meta_pv_ops *ops, void *ctx, const struct meta_pv_spec *spec, struct meta_pv_handle *ret,
-		       bool *ret_made, struct base_error *err)
+static int open_new_pv(const struct meta_pv_ops *ops, void *ctx, const struct meta_pv_spec *spec,
+		       struct meta_pv_handle *ret, bool *ret_made, struct base_error *err)
 {
 	char text[BASE_SIZE_TEXT_BYTES];
 	struct stat st;
 
 	*ret_made = ops == &meta_pv_real && stat(spec->path, &st) != 0;
 	if (*ret_made && spec->size_bytes < PV_BYTES_MIN)
-		return base_error_set(err, -EINVAL, "pool file %s is not there: say how large to make it (at least 4M)", spec->path);
+		return base_error_set(err, -EINVAL,
+				      "pool file %s is not there: say how large to make it (at least 4M)",
+				      spec->path);
 	int rc = ops->open(ctx, spec->path, META_PV_CREATE, spec->size_bytes, ret, err);
 	if (rc < 0) {
 		*ret_made = false;
@@ -96,20 +101,24 @@ static int store_path(const char *dir, const char *path, char *buf, struct base_
 	else if (strncmp(real_path, real_dir, strlen(real_dir)) == 0 && real_path[strlen(real_dir)] == '/')
 		memmove(real_path, real_path + strlen(real_dir) + 1, strlen(real_path) - strlen(real_dir));
 	if (strlen(real_path) >= META_PV_PATH_BYTES_MAX)
-		return base_error_set(err, -ENAMETOOLONG, "pv path %s is longer than %d bytes", path, META_PV_PATH_BYTES_MAX - 1);
+		return base_error_set(err, -ENAMETOOLONG, "pv path %s is longer than %d bytes", path,
+				      META_PV_PATH_BYTES_MAX - 1);
 	strcpy(buf, real_path);
 	return 0;
 }
 
-static int fill_pv_record(const char *dir, const struct meta_pv_spec *spec, const struct meta_pv_handle *pv, uint64_t first_chunk,
-			  struct meta_pv_record *rec, struct base_error *err)
+static int fill_pv_record(const char *dir, const struct meta_pv_spec *spec, const struct meta_pv_handle *pv,
+			  uint64_t first_chunk, struct meta_pv_record *rec, struct base_error *err)
 {
 	uint64_t chunks = (pv->size_bytes - META_PV_FIRST_DATA_BYTE) / CHUNK_BYTES;
 
 	if (first_chunk + chunks > UINT32_MAX - 4096)
 		return base_error_set(err, -EFBIG, "pv %s: a pool holds at most 256 TiB", spec->path);
-	*rec = (struct meta_pv_record){ .uuid = base_uuid_new(), .size_bytes = pv->size_bytes, .is_file = pv->is_file, .range_count = 1 };
-	rec->ranges[0] = (struct meta_pv_range){ .first_chunk = (uint32_t)first_chunk, .chunks = (uint32_t)chunks,
+	*rec = (struct meta_pv_record){
+		.uuid = base_uuid_new(), .size_bytes = pv->size_bytes, .is_file = pv->is_file, .range_count = 1
+	};
+	rec->ranges[0] = (struct meta_pv_range){ .first_chunk = (uint32_t)first_chunk,
+						 .chunks = (uint32_t)chunks,
 						 .first_byte = META_PV_FIRST_DATA_BYTE };
 	return store_path(dir, spec->path, rec->path, err);
 }
@@ -125,7 +134,10 @@ static int put_pv(struct db_txn *txn, uint64_t number, const struct meta_pv_reco
 static int write_label(const struct meta_pv_ops *ops, void *ctx, struct meta_pv_handle *pv, struct base_uuid pool,
 		       struct base_uuid pv_uuid, uint64_t number, uint64_t commit)
 {
-	struct meta_label label = { .pool = pool, .pv = pv_uuid, .pv_number = number, .first_data_byte = META_PV_FIRST_DATA_BYTE,
+	struct meta_label label = { .pool = pool,
+				    .pv = pv_uuid,
+				    .pv_number = number,
+				    .first_data_byte = META_PV_FIRST_DATA_BYTE,
 				    .commit = commit };
 	uint8_t buf[META_LABEL_BYTES];
 
@@ -182,8 +194,16 @@ static int open_pvs(struct making *m, struct base_error *err)
 static void fill_pool_record(struct making *m)
 {
 	m->pool = (struct meta_pool_record){
-		.uuid = base_uuid_new(), .created_s = base_clock_wall_s(), .commit = 1, .label_floor = 1, .generation = 1, .next_id = 1,
-		.pv_count = m->args->pv_count, .clean = 1, .hold_limit_s = 60, .owner_uid = m->args->owner_uid,
+		.uuid = base_uuid_new(),
+		.created_s = base_clock_wall_s(),
+		.commit = 1,
+		.label_floor = 1,
+		.generation = 1,
+		.next_id = 1,
+		.pv_count = m->args->pv_count,
+		.clean = 1,
+		.hold_limit_s = 60,
+		.owner_uid = m->args->owner_uid,
 	};
 	strcpy(m->pool.name, m->args->name); /* meta_name_check has bounded it */
 }
@@ -216,7 +236,8 @@ static int write_env(struct making *m, struct base_error *err)
 static int write_labels(struct making *m, struct base_error *err)
 {
 	for (unsigned i = 0; i < m->args->pv_count; i++) {
-		int rc = write_label(m->ops, m->args->pv_ctx, &m->pvs[i], m->pool.uuid, m->records[i].uuid, i, m->pool.commit);
+		int rc = write_label(m->ops, m->args->pv_ctx, &m->pvs[i], m->pool.uuid, m->records[i].uuid, i,
+				     m->pool.commit);
 		if (rc < 0)
 			return base_error_set_errno(err, rc, "can't write the label of pv %s", m->args->pvs[i].path);
 	}
@@ -275,8 +296,8 @@ struct pv_change {
 	bool is_new;
 	struct meta_pv_handle handle;
 	struct meta_pv_record rec;
-	struct meta_pv_range added;   /* what becomes free */
-	struct range_table *table;    /* the new table of ranges */
+	struct meta_pv_range added; /* what becomes free */
+	struct range_table *table;  /* the new table of ranges */
 };
 
 static uint64_t end_of_numbers(struct meta_pool *pool)
@@ -285,7 +306,8 @@ static uint64_t end_of_numbers(struct meta_pool *pool)
 
 	for (unsigned i = 0; i < atomic_load(&pool->pv_count); i++)
 		for (unsigned r = 0; r < pool->pvs[i].record.range_count; r++)
-			end = MAX(end, (uint64_t)pool->pvs[i].record.ranges[r].first_chunk + pool->pvs[i].record.ranges[r].chunks);
+			end = MAX(end, (uint64_t)pool->pvs[i].record.ranges[r].first_chunk +
+					       pool->pvs[i].record.ranges[r].chunks);
 	return end;
 }
 
@@ -321,12 +343,14 @@ static void pv_change_applied(struct mw_call *call)
 		atomic_store(&pool->pv_count, change->index + 1);
 	struct range_table *table = pool_ranges_build(pool);
 	if (!table) {
-		log_warning("no memory for the new space of pv %s: it is used from the next open on", change->rec.path);
+		log_warning("no memory for the new space of pv %s: it is used from the next open on",
+			    change->rec.path);
 		return;
 	}
 	pool_publish_ranges(pool, table);
 	if (space_add_range(&pool->space, change->added.first_chunk, change->added.chunks) < 0)
-		log_warning("no memory for the new space of pv %s: it is used from the next open on", change->rec.path);
+		log_warning("no memory for the new space of pv %s: it is used from the next open on",
+			    change->rec.path);
 }
 
 int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, struct base_error *err)
@@ -344,8 +368,8 @@ int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, st
 	change.added = change.rec.ranges[0];
 	if (rc == 0) {
 		/* Before the record: a pv that the metadata knows has its label. */
-		rc = write_label(pool->pv_ops, pool->pv_ctx, &change.handle, pool->record.uuid, change.rec.uuid, change.index,
-				 pool->record.commit);
+		rc = write_label(pool->pv_ops, pool->pv_ctx, &change.handle, pool->record.uuid, change.rec.uuid,
+				 change.index, pool->record.commit);
 		if (rc < 0)
 			base_error_set_errno(err, rc, "can't write the label of pv %s", spec->path);
 	}
@@ -364,7 +388,8 @@ static int add_chunks(struct pv_change *change, uint64_t chunks, struct base_err
 {
 	struct meta_pv_record *rec = &change->rec;
 	struct meta_pv_range *last = &rec->ranges[rec->range_count - 1];
-	uint64_t end = end_of_numbers(change->pool), next_byte = last->first_byte + (uint64_t)last->chunks * CHUNK_BYTES;
+	uint64_t end = end_of_numbers(change->pool),
+		 next_byte = last->first_byte + (uint64_t)last->chunks * CHUNK_BYTES;
 
 	if (end + chunks > UINT32_MAX - 4096)
 		return base_error_set(err, -EFBIG, "a pool holds at most 256 TiB");
@@ -374,9 +399,12 @@ static int add_chunks(struct pv_change *change, uint64_t chunks, struct base_err
 		return 0;
 	}
 	if (rec->range_count == META_PV_RANGES_MAX)
-		return base_error_set(err, -E2BIG, "pv %s has grown %d times with other pvs in between; add a new pv instead", rec->path,
-				      META_PV_RANGES_MAX);
-	change->added = (struct meta_pv_range){ .first_chunk = (uint32_t)end + 1, .chunks = (uint32_t)chunks, .first_byte = next_byte };
+		return base_error_set(err, -E2BIG,
+				      "pv %s has grown %d times with other pvs in between; add a new pv instead",
+				      rec->path, META_PV_RANGES_MAX);
+	change->added = (struct meta_pv_range){ .first_chunk = (uint32_t)end + 1,
+						.chunks = (uint32_t)chunks,
+						.first_byte = next_byte };
 	rec->ranges[rec->range_count++] = change->added;
 	return 0;
 }

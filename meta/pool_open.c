@@ -49,7 +49,8 @@ static int read_pool_record(struct meta_pool *pool, struct db_txn *txn, struct b
 	if (rc < 0)
 		return base_error_set_errno(err, rc, "the pool record in %s can't be used", pool->dir);
 	if (pool->record.pv_count < 1 || pool->record.pv_count > POOL_PVS_MAX)
-		return base_error_set(err, -EBADMSG, "the pool record in %s says %u pvs", pool->dir, pool->record.pv_count);
+		return base_error_set(err, -EBADMSG, "the pool record in %s says %u pvs", pool->dir,
+				      pool->record.pv_count);
 	return 0;
 }
 
@@ -87,7 +88,8 @@ static int read_records(struct meta_pool *pool, struct base_error *err)
 
 /* ---- pvs ---------------------------------------------------------------------------------- */
 
-static int compare_label(struct meta_pool *pool, struct pool_pv *pv, const char *path, uint64_t *commit, struct base_error *err)
+static int compare_label(struct meta_pool *pool, struct pool_pv *pv, const char *path, uint64_t *commit,
+			 struct base_error *err)
 {
 	uint8_t buf[META_LABEL_BYTES];
 	struct meta_label label;
@@ -100,15 +102,18 @@ static int compare_label(struct meta_pool *pool, struct pool_pv *pv, const char 
 		return base_error_set(err, -ESTALE, "pv %s has %s: it is not the pv that this pool had", path,
 				      rc == META_LABEL_NONE ? "no bdfs label" : "a damaged label");
 	if (!base_uuid_equal(label.pool, pool->record.uuid) || !base_uuid_equal(label.pv, pv->record.uuid))
-		return base_error_set(err, -ESTALE, "pv %s belongs to another pool, or is another pv of this one", path);
+		return base_error_set(err, -ESTALE, "pv %s belongs to another pool, or is another pv of this one",
+				      path);
 	if (label.commit < pool->record.label_floor)
 		return base_error_set(err, -ESTALE,
-				      "pv %s is of an earlier day (its commit %" PRIu64 ", the pool had at least %" PRIu64
+				      "pv %s is of an earlier day (its commit %" PRIu64
+				      ", the pool had at least %" PRIu64
 				      "): it is an old copy; bring back the pv that goes with this metadata",
 				      path, label.commit, pool->record.label_floor);
 	if (label.commit > pool->record.commit)
 		return base_error_set(err, -ESTALE,
-				      "the metadata in %s is of an earlier day than pv %s (commit %" PRIu64 " against %" PRIu64
+				      "the metadata in %s is of an earlier day than pv %s (commit %" PRIu64
+				      " against %" PRIu64
 				      "): it is an old copy; bring back the metadata that goes with this pv",
 				      pool->dir, path, pool->record.commit, label.commit);
 	*commit = MIN(*commit, label.commit);
@@ -127,8 +132,9 @@ static int open_pv(struct meta_pool *pool, struct pool_pv *pv, uint64_t *commit,
 	for (unsigned r = 0; r < pv->record.range_count; r++)
 		end = MAX(end, pv->record.ranges[r].first_byte + pv->record.ranges[r].chunks * CHUNK_BYTES);
 	if (pv->handle.size_bytes < end)
-		return base_error_set(err, -ESTALE, "pv %s has been truncated: it has %" PRIu64 " bytes, the pool uses %" PRIu64, path,
-				      pv->handle.size_bytes, end);
+		return base_error_set(err, -ESTALE,
+				      "pv %s has been truncated: it has %" PRIu64 " bytes, the pool uses %" PRIu64,
+				      path, pv->handle.size_bytes, end);
 	return compare_label(pool, pv, path, commit, err);
 }
 
@@ -140,7 +146,8 @@ static int open_pvs(struct meta_pool *pool, struct base_error *err)
 		int rc = open_pv(pool, &pool->pvs[i], &commit, err);
 		if (rc < 0)
 			return rc;
-		/* What a dead daemon wrote is in the kernel or the drive, not yet stable: the first sync is of all. */
+		/* What a dead daemon wrote is in the kernel or the drive, not yet stable: the first sync is of all.
+		 */
 		atomic_store(&pool->pvs[i].unsynced, true);
 	}
 	pool->label_written = commit;
@@ -154,7 +161,8 @@ static int open_pvs(struct meta_pool *pool, struct base_error *err)
 
 /* ---- space -------------------------------------------------------------------------------- */
 
-static int load_space_group(struct meta_pool *pool, uint64_t group, const struct db_value *value, struct base_error *err)
+static int load_space_group(struct meta_pool *pool, uint64_t group, const struct db_value *value,
+			    struct base_error *err)
 {
 	struct meta_space_record rec;
 
@@ -165,7 +173,9 @@ static int load_space_group(struct meta_pool *pool, uint64_t group, const struct
 			continue;
 		uint64_t chunk = group * SPACE_GROUP_CHUNKS + i;
 		if (chunk > UINT32_MAX || !space_set_owned_at_open(&pool->space, (uint32_t)chunk))
-			return base_error_set(err, -EBADMSG, "space record %" PRIu64 " owns chunk %" PRIu64 ", which no pv has; run `bdfs check`",
+			return base_error_set(err, -EBADMSG,
+					      "space record %" PRIu64 " owns chunk %" PRIu64
+					      ", which no pv has; run `bdfs check`",
 					      group, chunk);
 	}
 	return 0;
@@ -193,8 +203,9 @@ static int load_space(struct meta_pool *pool, struct base_error *err)
 		else if (rc < 0)
 			base_error_set_errno(err, rc, "can't read the space records");
 		else if (rc == 0)
-			rc = db_key_to_u64(&key, &group) ? load_space_group(pool, group, &value, err)
-							 : base_error_set(err, -EBADMSG, "a space record has a wrong key");
+			rc = db_key_to_u64(&key, &group)
+				     ? load_space_group(pool, group, &value, err)
+				     : base_error_set(err, -EBADMSG, "a space record has a wrong key");
 	}
 	db_read_end(txn);
 	db_read_free(txn);
@@ -205,7 +216,7 @@ static int load_space(struct meta_pool *pool, struct base_error *err)
 
 struct replay {
 	struct meta_pool *pool;
-	struct meta_store *last;  /* records come in bursts of one store */
+	struct meta_store *last; /* records come in bursts of one store */
 	struct db_txn *slot;
 	uint64_t skipped;
 	struct base_error *err;
@@ -221,7 +232,8 @@ static int replay_entry(struct replay *replay, const struct restart_record *rec)
 	if (!replay->last || replay->last->id != rec->id)
 		replay->last = catalog_store_by_id(pool, rec->id);
 	bool sound = meta_entry_is_sound(rec->value) && rec->at < DISK_BYTES_MAX / CHUNK_BYTES &&
-		     (meta_entry_chunk(rec->value).n == 0 || meta_io_locate(pool, meta_entry_chunk(rec->value), &pv, &byte));
+		     (meta_entry_chunk(rec->value).n == 0 ||
+		      meta_io_locate(pool, meta_entry_chunk(rec->value), &pv, &byte));
 	if (!replay->last || !sound) {
 		replay->skipped++; /* its store is gone (the disk was removed), or it is not ours */
 		return 0;
@@ -275,7 +287,8 @@ static int replay_one(const struct restart_record *rec, void *ctx)
 	return 0;
 }
 
-/* What the final state of a leaf means for space, against the durable one. First all that was gained, then what was dropped. */
+/* What the final state of a leaf means for space, against the durable one. First all that was gained, then what was
+ * dropped. */
 static int settle_leaf(struct meta_pool *pool, struct meta_leaf *leaf, struct db_txn **slot, bool gains)
 {
 	meta_entry old[LEAF_CHUNKS];
@@ -313,7 +326,9 @@ static struct restart_tag tag_now(struct meta_pool *pool)
 
 	for (unsigned i = 0; i < count; i++)
 		instances[i] = pool->pvs[i].handle.instance;
-	return (struct restart_tag){ .pool = pool->record.uuid, .boot = restart_boot_id(), .generation = pool->record.generation,
+	return (struct restart_tag){ .pool = pool->record.uuid,
+				     .boot = restart_boot_id(),
+				     .generation = pool->record.generation,
 				     .pv_instances = base_checksum(instances, count * sizeof(instances[0])) };
 }
 
@@ -331,12 +346,13 @@ static int replay_log(struct meta_pool *pool, struct base_error *err)
 		rc = settle(pool, &replay.slot);
 	db_read_free(replay.slot);
 	if (rc < 0)
-		return base_error_set_errno(err, rc, "can't replay the restart log in %s; run `bdfs check`", pool->dir);
+		return base_error_set_errno(err, rc, "can't replay the restart log in %s; run `bdfs check`",
+					    pool->dir);
 	if (why)
 		log_info("pool %s was not closed in order; nothing to replay: %s", pool->record.name, why);
 	else
-		log_info("pool %s was not closed in order; %" PRIu64 " changes replayed, %" PRIu64 " skipped", pool->record.name,
-			 records - replay.skipped, replay.skipped);
+		log_info("pool %s was not closed in order; %" PRIu64 " changes replayed, %" PRIu64 " skipped",
+			 pool->record.name, records - replay.skipped, replay.skipped);
 	return 0;
 }
 
@@ -482,8 +498,8 @@ int meta_pool_holder_pid(const char *dir)
 {
 	char path[4200];
 
-	/* The LMDB lock file says nothing about who writes; the pv does. The restart log is mapped by whoever has the pool open,
-	 * and pv0 is where mksp puts a file pool; for others the error of meta_pool_open names the pid. */
+	/* The LMDB lock file says nothing about who writes; the pv does. The restart log is mapped by whoever has the
+	 * pool open, and pv0 is where mksp puts a file pool; for others the error of meta_pool_open names the pid. */
 	snprintf(path, sizeof(path), "%s/pv0", dir);
 	return meta_pv_holder_pid(path);
 }
@@ -527,8 +543,10 @@ int meta_pool_close(struct meta_pool *pool, struct base_error *err)
 			drain(pool);
 			rc = mw_call_wait(pool, &call);
 		} else {
-			base_error_set_errno(err, rc, "the last commit of pool %s failed: what was not flushed is kept in the restart log",
-					     pool->record.name);
+			base_error_set_errno(
+				err, rc,
+				"the last commit of pool %s failed: what was not flushed is kept in the restart log",
+				pool->record.name);
 		}
 		if (!pool->no_threads)
 			mw_stop(pool);

@@ -83,7 +83,8 @@ static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool
 		close(made);
 		if (rc < 0) {
 			unlink(path);
-			return base_error_set_errno(err, rc, "can't make pool file %s %" PRIu64 " bytes long", path, create_bytes);
+			return base_error_set_errno(err, rc, "can't make pool file %s %" PRIu64 " bytes long", path,
+						    create_bytes);
 		}
 	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
 		return base_error_set(err, -EINVAL, "pv %s is neither a regular file nor a block device", path);
@@ -97,7 +98,8 @@ static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool
 		fd = open(path, mode | O_CLOEXEC);
 	}
 	if (fd < 0 && errno == EBUSY)
-		return base_error_set(err, -EBUSY, "pv %s is in use (mounted, or opened exclusively by another program)", path);
+		return base_error_set(err, -EBUSY,
+				      "pv %s is in use (mounted, or opened exclusively by another program)", path);
 	if (fd < 0)
 		return base_error_set_errno(err, -errno, "can't open pv %s", path);
 	return fd;
@@ -132,15 +134,19 @@ static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *
 		if (errno != EWOULDBLOCK)
 			return base_error_set_errno(err, -errno, "can't lock pv %s", path);
 		pid = meta_pv_holder_pid(path);
-		if (pid == 0 && i >= 10) /* not seen from here, as in another pid namespace; a lock that goes this moment isn't seen either */
-			return base_error_set(err, -EBUSY, "pv %s is in use by a process that can't be seen from here", path);
+		if (pid == 0 && i >= 10) /* not seen from here, as in another pid namespace; a lock that goes this
+					    moment isn't seen either */
+			return base_error_set(err, -EBUSY,
+					      "pv %s is in use by a process that can't be seen from here", path);
 		if (pid != 0 && !is_dead(pid))
 			return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
 		usleep(DEAD_HOLDER_SLEEP_US);
 	}
-	return base_error_set(err, -EBUSY,
-			      "pv %s is in use: process %d locked it and is dead, but its requests, or a process that it left behind, still hold it",
-			      path, pid);
+	return base_error_set(
+		err, -EBUSY,
+		"pv %s is in use: process %d locked it and is dead, "
+		"but its requests, or a process that it left behind, still hold it",
+		path, pid);
 }
 
 static void look_at_alignment(struct meta_pv_handle *pv)
@@ -215,7 +221,8 @@ static int real_open(void *ctx, const char *path, unsigned flags, uint64_t creat
 static void real_close(void *ctx, struct meta_pv_handle *pv)
 {
 	if (pv->fd >= 0) {
-		/* Nothing is in flight any more, but a kernel worker may hold the file a moment longer than its request. */
+		/* Nothing is in flight any more, but a kernel worker may hold the file a moment longer than its
+		 * request. */
 		flock(pv->fd, LOCK_UN);
 		close(pv->fd);
 	}
@@ -232,7 +239,8 @@ static int transfer(struct meta_pv_handle *pv, void *buf, size_t bytes, uint64_t
 		return -ENOMEM;
 	if (writing)
 		memcpy(aligned, buf, bytes);
-	ssize_t got = writing ? pwrite(pv->fd, aligned, bytes, (off_t)offset) : pread(pv->fd, aligned, bytes, (off_t)offset);
+	ssize_t got = writing ? pwrite(pv->fd, aligned, bytes, (off_t)offset)
+			      : pread(pv->fd, aligned, bytes, (off_t)offset);
 	if (got < 0)
 		rc = -errno;
 	else if ((size_t)got != bytes)

@@ -16,14 +16,15 @@
 #include "base/types.h"
 
 struct meta_pv_handle {
-	int fd;      /* of data I/O; carries the exclusive lock (flock, and O_EXCL on a block device). -1: a simulated pv */
-	void *priv;  /* the vtable's */
+	int fd; /* of data I/O; carries the exclusive lock (flock, and O_EXCL on a block device). -1: a simulated pv
+		 */
+	void *priv; /* the vtable's */
 	uint64_t size_bytes;
 	bool is_file;
-	bool direct;             /* O_DIRECT */
-	uint32_t sector_bytes;   /* offset and length of direct I/O are multiples of this */
-	uint32_t memory_align;   /* and so is its memory of this */
-	uint64_t instance;       /* inode or diskseq with the device number: which thing this is, within one boot */
+	bool direct;           /* O_DIRECT */
+	uint32_t sector_bytes; /* offset and length of direct I/O are multiples of this */
+	uint32_t memory_align; /* and so is its memory of this */
+	uint64_t instance;     /* inode or diskseq with the device number: which thing this is, within one boot */
 };
 
 enum {
@@ -42,7 +43,8 @@ struct meta_pv_ops {
 	int (*sync)(void *ctx, struct meta_pv_handle *pv);
 	/* Gives the range back to the file system or device. -EOPNOTSUPP: it can't; meta then stops asking. */
 	int (*discard)(void *ctx, struct meta_pv_handle *pv, uint64_t offset, uint64_t bytes);
-	/* Takes up a new size: extends a file to new_bytes, or (0) looks how large the device is now. Updates pv->size_bytes. */
+	/* Takes up a new size: extends a file to new_bytes, or (0) looks how large the device is now. Updates
+	 * pv->size_bytes. */
 	int (*resize)(void *ctx, struct meta_pv_handle *pv, uint64_t new_bytes);
 };
 

@@ -22,27 +22,27 @@
 struct meta_pool_record {
 	struct base_uuid uuid;
 	char name[NAME_BYTES_MAX + 1];
-	uint64_t created_s;       /* seconds since the epoch */
-	uint64_t commit;          /* number of write transactions so far; grows by one in each */
-	uint64_t label_floor;     /* no pv label of this pool may be older than this commit */
-	uint64_t generation;      /* grows at every open for writing; ties the restart log to one opening */
-	uint64_t next_id;         /* disk numbers, layer ids and store ids are drawn from here, never again */
+	uint64_t created_s;   /* seconds since the epoch */
+	uint64_t commit;      /* number of write transactions so far; grows by one in each */
+	uint64_t label_floor; /* no pv label of this pool may be older than this commit */
+	uint64_t generation;  /* grows at every open for writing; ties the restart log to one opening */
+	uint64_t next_id;     /* disk numbers, layer ids and store ids are drawn from here, never again */
 	uint32_t pv_count;
-	uint8_t clean;            /* 1: closed in order, everything committed, free space known to be discarded */
-	uint8_t full_policy;      /* 0 error, 1 hold (issue 3) */
+	uint8_t clean;       /* 1: closed in order, everything committed, free space known to be discarded */
+	uint8_t full_policy; /* 0 error, 1 hold (issue 3) */
 	uint32_t hold_limit_s;
-	uint8_t free_threshold_percent;       /* alert below; 0 = none */
-	uint16_t overcommit_threshold_percent;/* alert above; 0 = none */
-	uint32_t owner_uid;       /* may use the control socket beside root */
+	uint8_t free_threshold_percent;        /* alert below; 0 = none */
+	uint16_t overcommit_threshold_percent; /* alert above; 0 = none */
+	uint32_t owner_uid;                    /* may use the control socket beside root */
 };
 
 /* pv: key u64 pv number. A pv that has grown has more than one range. */
 #define META_PV_RANGES_MAX 64
 #define META_PV_PATH_BYTES_MAX 512
 struct meta_pv_range {
-	uint32_t first_chunk;  /* pool-wide chunk number; at least 1 */
+	uint32_t first_chunk; /* pool-wide chunk number; at least 1 */
 	uint32_t chunks;
-	uint64_t first_byte;   /* on the pv; a multiple of CHUNK_BYTES */
+	uint64_t first_byte; /* on the pv; a multiple of CHUNK_BYTES */
 };
 struct meta_pv_record {
 	struct base_uuid uuid;
@@ -66,10 +66,10 @@ struct meta_disk_record {
 	uint64_t head_layer;
 	uint64_t created_s;
 	uint64_t modified_s;
-	uint64_t trim_above_bytes;    /* UINT64_MAX = none; else entries at or above this offset are still to be freed */
-	uint64_t resize_count;        /* grows with each resize, so that an older size in the restart log is known as such */
-	uint32_t mode, uid, gid;      /* permission bits and owner of the file */
-	char labels[256];             /* free text of the owner */
+	uint64_t trim_above_bytes; /* UINT64_MAX = none; else entries at or above this offset are still to be freed */
+	uint64_t resize_count; /* grows with each resize, so that an older size in the restart log is known as such */
+	uint32_t mode, uid, gid; /* permission bits and owner of the file */
+	char labels[256];        /* free text of the owner */
 };
 
 /* layer: key u64 layer id. */

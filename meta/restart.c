@@ -61,11 +61,11 @@ _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 #define FILE_BYTES (HEADER_BYTES + 2 * SEGMENT_BYTES)
 
 struct restart_log {
-	struct header *header;        /* the mapping */
-	struct slot *slots[2];        /* const */
-	_Atomic uint64_t word;        /* see above */
-	_Atomic uint32_t ended[2];    /* appends finished, per segment */
-	uint64_t next_sequence;       /* MW */
+	struct header *header;     /* the mapping */
+	struct slot *slots[2];     /* const */
+	_Atomic uint64_t word;     /* see above */
+	_Atomic uint32_t ended[2]; /* appends finished, per segment */
+	uint64_t next_sequence;    /* MW */
 };
 
 #define WORD_SEGMENT(w) ((unsigned)((w) >> 63))
@@ -126,7 +126,9 @@ static int replay_segment(const struct slot *slots, uint64_t sequence,
 		const struct slot *slot = &slots[i];
 		if (slot->segment != sequence || slot->checksum != slot_checksum(slot))
 			continue;
-		struct restart_record rec = { .kind = slot->kind, .id = slot->id, .at = slot->at, .value = slot->value };
+		struct restart_record rec = {
+			.kind = slot->kind, .id = slot->id, .at = slot->at, .value = slot->value
+		};
 		int rc = fn(&rec, ctx);
 		if (rc != 0)
 			return rc;
@@ -153,8 +155,9 @@ static int replay_mapped(struct header *header, const struct restart_tag *tag,
 	return rc;
 }
 
-int restart_replay(const char *dir, const struct restart_tag *tag, int (*fn)(const struct restart_record *rec, void *ctx),
-		   void *ctx, uint64_t *ret_records, const char **ret_why)
+int restart_replay(const char *dir, const struct restart_tag *tag,
+		   int (*fn)(const struct restart_record *rec, void *ctx), void *ctx, uint64_t *ret_records,
+		   const char **ret_why)
 {
 	char path[4096];
 	struct stat st;
@@ -213,7 +216,8 @@ int restart_open(const char *dir, const struct restart_tag *tag, struct restart_
 	int rc = map_new_file(dir, &map);
 	if (rc < 0) {
 		free(log);
-		return base_error_set_errno(err, rc, "can't make the restart log %s/restart (%zu MiB)", dir, FILE_BYTES / MIB);
+		return base_error_set_errno(err, rc, "can't make the restart log %s/restart (%zu MiB)", dir,
+					    FILE_BYTES / MIB);
 	}
 	log->header = map;
 	log->slots[0] = (struct slot *)((char *)map + HEADER_BYTES);
@@ -292,25 +296,27 @@ unsigned restart_percent_used(struct restart_log *log)
 
 static void wait_for_appends(struct restart_log *log, unsigned segment, uint32_t used)
 {
-	/* An appender holds a mutex for some 100 ns and calls nothing that blocks; yielding is for the case that it was preempted. */
+	/* An appender holds a mutex for some 100 ns and calls nothing that blocks; yielding is for the case that it
+	 * was preempted. */
 	while (atomic_load(&log->ended[segment]) < used)
 		sched_yield();
 }
 
-void restart_switch(struct restart_log *log)
+bool restart_switch(struct restart_log *log)
 {
 	uint64_t word = atomic_load(&log->word);
 	unsigned old = WORD_SEGMENT(word), new = !old;
 
 	if (atomic_load(&log->header->sequence[new]) != 0) {
 		wait_for_appends(log, old, WORD_USED(atomic_load(&log->word)));
-		return;
+		return false;
 	}
 	atomic_store(&log->ended[new], 0);
 	atomic_store(&log->header->sequence[new], log->next_sequence++);
 	do {
-	} while (!atomic_compare_exchange_weak(&log->word, &word, (uint64_t)new << 63 | WORD_RESERVED(word)));
+	} while (!atomic_compare_exchange_weak(&log->word, &word, (uint64_t) new << 63 | WORD_RESERVED(word)));
 	wait_for_appends(log, old, WORD_USED(word));
+	return true;
 }
 
 void restart_drop_old(struct restart_log *log)

@@ -53,14 +53,17 @@ struct restart_log;
 /*
  * Replays what the file holds, if it is of this tag and not marked as failed, in order, through fn
  * (a non-zero return of fn ends it and is returned). Runs before restart_open.
- * ret_records: how many were replayed. ret_why: a static text when there was nothing to replay though the pool was not clean.
+ * ret_records: how many were replayed. ret_why: a static text when there was nothing to replay though the pool was
+ * not clean.
  */
 MUST_CHECK int restart_replay(const char *dir, const struct restart_tag *tag,
-			      int (*fn)(const struct restart_record *rec, void *ctx), void *ctx, uint64_t *ret_records,
-			      const char **ret_why);
+			      int (*fn)(const struct restart_record *rec, void *ctx), void *ctx,
+			      uint64_t *ret_records, const char **ret_why);
 
-/* Makes the log new and empty under this tag. Its space is allocated, so that a full file system can't hurt it later. */
-MUST_CHECK int restart_open(const char *dir, const struct restart_tag *tag, struct restart_log **ret, struct base_error *err);
+/* Makes the log new and empty under this tag. Its space is allocated, so that a full file system can't hurt it later.
+ */
+MUST_CHECK int restart_open(const char *dir, const struct restart_tag *tag, struct restart_log **ret,
+			    struct base_error *err);
 void restart_close(struct restart_log *log);
 
 /* Reserves n slots. False: no room before the next commit; give everything back, wait for it, come again. */
@@ -78,8 +81,9 @@ unsigned restart_percent_used(struct restart_log *log);
 /*
  * Begins a new segment and waits for the appends of the old one. When the segment before that could not be
  * dropped yet (its commit failed for space), nothing is switched and only the appends are waited for.
+ * Returns whether it switched.
  */
-void restart_switch(struct restart_log *log);
+bool restart_switch(struct restart_log *log);
 /* The commit that began with the last switch is durable. */
 void restart_drop_old(struct restart_log *log);
 /* A data sync failed: the next open does not replay this log, and says so. */

@@ -28,26 +28,26 @@ struct free_batch {
 	struct free_batch *next;
 	uint32_t *chunks;
 	size_t count, room;
-	uint64_t epoch;   /* of the close */
-	bool sorted;      /* BG: discards have been made up to `discarded` */
+	uint64_t epoch; /* of the close */
+	bool sorted;    /* BG: discards have been made up to `discarded` */
 	size_t discarded;
 };
 
 struct space {
 	pthread_mutex_t lock;
-	uint64_t *busy;     /* lock */
-	uint64_t *summary;  /* lock: bit w: word w of busy has a free chunk */
-	uint64_t *owned;    /* lock; only MW changes it */
-	uint32_t limit;     /* lock: chunk numbers are below this */
-	uint32_t room;      /* bits allocated */
-	uint32_t rotor;     /* lock: where the search goes on */
-	uint64_t total;     /* lock: chunks that exist */
-	uint64_t busy_count;/* lock: of those, busy */
-	struct free_batch *open;    /* lock: collects frees */
-	struct free_batch *closed;  /* MW: of the commit under way */
+	uint64_t *busy;                               /* lock */
+	uint64_t *summary;                            /* lock: bit w: word w of busy has a free chunk */
+	uint64_t *owned;                              /* lock; only MW changes it */
+	uint32_t limit;                               /* lock: chunk numbers are below this */
+	uint32_t room;                                /* bits allocated */
+	uint32_t rotor;                               /* lock: where the search goes on */
+	uint64_t total;                               /* lock: chunks that exist */
+	uint64_t busy_count;                          /* lock: of those, busy */
+	struct free_batch *open;                      /* lock: collects frees */
+	struct free_batch *closed;                    /* MW: of the commit under way */
 	struct free_batch *draining, **draining_tail; /* lock: durable, for BG; oldest first */
-	_Atomic uint64_t pending;   /* chunks in batches */
-	_Atomic uint64_t mapped;    /* chunks in (live) maps */
+	_Atomic uint64_t pending;                     /* chunks in batches */
+	_Atomic uint64_t mapped;                      /* chunks in (live) maps */
 };
 
 MUST_CHECK int space_init(struct space *space);
@@ -70,12 +70,14 @@ bool space_set_owned_at_open(struct space *space, uint32_t chunk);
 /* Owned chunks in [first, first + count), as far as is durable. Takes the lock for a few microseconds at a time. */
 uint64_t space_count_owned(struct space *space, uint32_t first, uint32_t count);
 
-/* At open, after replay: the chunk is in a map and will be owned by the first commit. False: taken already, or no such chunk. */
+/* At open, after replay: the chunk is in a map and will be owned by the first commit. False: taken already, or no
+ * such chunk. */
 bool space_set_busy_at_open(struct space *space, uint32_t chunk);
 
 /* MW. */
 void space_close_batch(struct space *space, uint64_t epoch);
-void space_commit_done(struct space *space, bool durable); /* durable: the closed batch goes to BG; else it is open again */
+void space_commit_done(struct space *space,
+		       bool durable); /* durable: the closed batch goes to BG; else it is open again */
 bool space_owned_set(struct space *space, uint32_t chunk);   /* false: was set, or no such chunk */
 bool space_owned_clear(struct space *space, uint32_t chunk); /* false: was clear */
 

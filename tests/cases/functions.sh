@@ -79,6 +79,8 @@ step()
 	echo "== $*"
 }
 
+# The trap assigns it itself.
+# shellcheck disable=SC2154
 trap 'err_status=$?; echo "line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND: status $err_status"' ERR
 set -E
 

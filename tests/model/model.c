@@ -147,7 +147,8 @@ static void add_size(struct sim *sim, struct disk *disk, uint64_t bytes, uint64_
 		memmove(disk->sizes, disk->sizes + 32, 32 * sizeof(disk->sizes[0]));
 		disk->size_count = 32;
 	}
-	disk->sizes[disk->size_count++] = (struct size_version){ bytes, sim->now, ORACLE_NEVER, ORACLE_NEVER, op, resize };
+	disk->sizes[disk->size_count++] =
+		(struct size_version){ bytes, sim->now, ORACLE_NEVER, ORACLE_NEVER, op, resize };
 }
 
 static void complete_size(struct sim *sim, struct disk *disk, uint64_t op, bool durable)
@@ -164,11 +165,13 @@ static void complete_size(struct sim *sim, struct disk *disk, uint64_t op, bool 
 static void judge_read(struct slot *slot)
 {
 	for (uint64_t i = 0; i < slot->count; i++) {
-		const char *why = oracle_judge(&slot->disk->oracle, slot->first + i, slot->buf + i * SECTOR, ORACLE_LIVE, slot->submitted);
+		const char *why = oracle_judge(&slot->disk->oracle, slot->first + i, slot->buf + i * SECTOR,
+					       ORACLE_LIVE, slot->submitted);
 		if (why)
 			oracle_print(&slot->disk->oracle, slot->first + i, slot->buf + i * SECTOR);
 		if (why)
-			fail(slot->sim, "live read of %s, sector %" PRIu64 ": %s", slot->disk->name, slot->first + i, why);
+			fail(slot->sim, "live read of %s, sector %" PRIu64 ": %s", slot->disk->name, slot->first + i,
+			     why);
 	}
 	slot->sim->checked_sectors += slot->count;
 }
@@ -276,12 +279,12 @@ static void prepare_resize(struct sim *sim, struct slot *slot)
 	if (below(sim, 2))
 		new = MIN(new, 3000);
 	disk->resizing = true;
-	slot->req.offset = new * SECTOR;
+	slot->req.offset = new *SECTOR;
 	slot->first = MIN(new, old);
 	/* A write that grows the disk meanwhile may put data anywhere above: all of it is cut off. */
 	slot->count = DISK_SECTORS - slot->first;
 	oracle_submit(&disk->oracle, slot->first, slot->count, 0, slot->op, sim->now);
-	add_size(sim, disk, new * SECTOR, slot->op, true);
+	add_size(sim, disk, new *SECTOR, slot->op, true);
 }
 
 static struct slot *free_slot(struct sim *sim)
@@ -404,8 +407,11 @@ static void open_disk(struct sim *sim, struct disk *disk)
 
 static void open_pool(struct sim *sim)
 {
-	struct meta_pool_open_args args = { .dir = sim->dir[sim->where], .no_threads = true, .pv_ops = &sim_pv_ops,
-					    .pv_ctx = &sim->device, .leaf_cache_leaves = 3 };
+	struct meta_pool_open_args args = { .dir = sim->dir[sim->where],
+					    .no_threads = true,
+					    .pv_ops = &sim_pv_ops,
+					    .pv_ctx = &sim->device,
+					    .leaf_cache_leaves = 3 };
 	struct base_error err = { 0 };
 
 	must(sim, meta_pool_open(&args, &sim->pool, &err), &err, "opening the pool");
@@ -535,7 +541,8 @@ static void check_metadata(struct sim *sim)
 
 	must(sim, meta_check(&args, &report, &err), &err, "check");
 	if (report.problems != 0)
-		fail(sim, "check found %" PRIu64 " problems; the first: %s", report.problems, report.findings[0].text);
+		fail(sim, "check found %" PRIu64 " problems; the first: %s", report.problems,
+		     report.findings[0].text);
 }
 
 static void check_size(struct sim *sim, struct disk *disk, enum oracle_mode mode)
@@ -555,8 +562,10 @@ static void check_size(struct sim *sim, struct disk *disk, enum oracle_mode mode
 			return;
 	}
 	for (unsigned i = 0; i < disk->size_count; i++)
-		printf("  size %" PRIu64 " submitted %" PRIu64 " completed %" PRIu64 " durable %" PRIu64 " op %" PRIu64 "\n", disk->sizes[i].bytes,
-		       disk->sizes[i].submitted, disk->sizes[i].completed, disk->sizes[i].durable, disk->sizes[i].op);
+		printf("  size %" PRIu64 " submitted %" PRIu64 " completed %" PRIu64 " durable %" PRIu64
+		       " op %" PRIu64 "\n",
+		       disk->sizes[i].bytes, disk->sizes[i].submitted, disk->sizes[i].completed,
+		       disk->sizes[i].durable, disk->sizes[i].op);
 	fail(sim, "%s has an impossible size: %" PRIu64, disk->name, size);
 }
 
@@ -572,8 +581,15 @@ static void read_now(struct sim *sim, struct disk *disk, uint64_t first, uint64_
 	struct db_txn *slot = NULL;
 	int result = 1;
 
-	req = (struct ioc_request){ .op = IOC_OP_READ, .bd = disk->bd, .queue = &sim->ioc->queues[0], .offset = first * SECTOR,
-				    .length = count * SECTOR, .segments = &iov, .segment_count = 1, .done = call_done, .ctx = &result };
+	req = (struct ioc_request){ .op = IOC_OP_READ,
+				    .bd = disk->bd,
+				    .queue = &sim->ioc->queues[0],
+				    .offset = first * SECTOR,
+				    .length = count * SECTOR,
+				    .segments = &iov,
+				    .segment_count = 1,
+				    .done = call_done,
+				    .ctx = &result };
 	ioc_bd_submit(&req);
 	while (result == 1) {
 		turn(sim);
@@ -600,7 +616,10 @@ static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode
 				oracle_print(&disk->oracle, first + i, buf + i * SECTOR);
 			if (why)
 				fail(sim, "%s, sector %" PRIu64 " after the %s: %s", disk->name, first + i,
-				     mode == ORACLE_CUT ? "power cut" : mode == ORACLE_KILLED ? "kill" : "run", why);
+				     mode == ORACLE_CUT      ? "power cut"
+				     : mode == ORACLE_KILLED ? "kill"
+							     : "run",
+				     why);
 			if (mode != ORACLE_LIVE)
 				oracle_settle(&disk->oracle, first + i, buf + i * SECTOR);
 		}
@@ -667,7 +686,11 @@ static void make_pool(struct sim *sim)
 {
 	static const uint64_t sizes[] = { 6 * MIB, 12 * MIB, 40 * MIB };
 	struct meta_pv_spec pv = { .path = "sim" };
-	struct meta_pool_create_args args = { .dir = sim->dir[0], .name = "sim", .pvs = &pv, .pv_count = 1, .pv_ops = &sim_pv_ops,
+	struct meta_pool_create_args args = { .dir = sim->dir[0],
+					      .name = "sim",
+					      .pvs = &pv,
+					      .pv_count = 1,
+					      .pv_ops = &sim_pv_ops,
 					      .pv_ctx = &sim->device };
 	struct base_error err = { 0 };
 
@@ -718,15 +741,18 @@ static int run_case(const char *scratch, uint64_t seed, uint64_t steps, enum end
 		run(sim, steps);
 	close_in_order(sim);
 	if (verbose)
-		printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64 " sectors judged\n", sim->done_ops,
-		       sim->enospc, sim->events, sim->checked_sectors);
+		printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64
+		       " sectors judged\n",
+		       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors);
 	fflush(stdout);
 	return sim->done_ops == 0; /* a case that did nothing proves nothing */
 }
 
 static void remove_tree(const char *scratch)
 {
-	static const char *const names[] = { "0/data.mdb", "0/lock.mdb", "0/restart", "1/data.mdb", "1/lock.mdb", "1/restart", "0", "1", "" };
+	static const char *const names[] = { "0/data.mdb", "0/lock.mdb", "0/restart",
+					     "1/data.mdb", "1/lock.mdb", "1/restart",
+					     "0",          "1",          "" };
 	char path[128];
 
 	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
@@ -738,7 +764,8 @@ static void remove_tree(const char *scratch)
 
 static const char *scratch_base(void)
 {
-	/* In memory: a case opens and copies LMDB files many times, and their durability is not what is tested here. */
+	/* In memory: a case opens and copies LMDB files many times, and their durability is not what is tested here.
+	 */
 	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 }
 
@@ -757,8 +784,9 @@ static int run_in_child(uint64_t seed, uint64_t steps, enum ending ending, bool 
 	waitpid(child, &status, 0);
 	remove_tree(scratch);
 	if (WIFSIGNALED(status)) {
-		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64 " --cases 1 --verbose\n", seed,
-		       WTERMSIG(status), seed);
+		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64
+		       " --cases 1 --verbose\n",
+		       seed, WTERMSIG(status), seed);
 		return 1;
 	}
 	return WEXITSTATUS(status);
@@ -780,15 +808,21 @@ int main(int argc, char **argv)
 		else if (i + 1 < argc && strcmp(argv[i], "--steps") == 0)
 			steps = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && strcmp(argv[i], "--mode") == 0)
-			ending = strcmp(argv[++i], "kill") == 0 ? END_KILL : strcmp(argv[i], "none") == 0 ? END_NONE : END_CUT;
+			ending = strcmp(argv[++i], "kill") == 0 ? END_KILL
+				 : strcmp(argv[i], "none") == 0 ? END_NONE
+								: END_CUT;
 		else {
-			fprintf(stderr, "model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--verbose]\n");
+			fprintf(stderr,
+				"model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--verbose]\n");
 			return 2;
 		}
 	}
 	for (uint64_t i = 0; i < cases && bad < 5; i++)
 		bad += run_in_child(seed + i, steps, ending, verbose) != 0;
 	printf("model: %" PRIu64 " cases from seed %" PRIu64 ", two %s each: %" PRIu64 " failed\n", cases, seed,
-	       ending == END_CUT ? "power cuts" : ending == END_KILL ? "kills" : "runs without an end", bad);
+	       ending == END_CUT    ? "power cuts"
+	       : ending == END_KILL ? "kills"
+				    : "runs without an end",
+	       bad);
 	return bad != 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See oracle.h. A stamped sector is 64 words of 8 bytes: disk and version, sector number, alternating; so that any mixture shows. */
+/* See oracle.h. A stamped sector is 64 words of 8 bytes: disk and version, sector number, alternating; so that any
+ * mixture shows. */
 #include "tests/model/oracle.h"
 
 #include <inttypes.h>
@@ -44,7 +45,8 @@ static void prune(const struct oracle *oracle, struct oracle_sector *sector)
 		bool replaced = false;
 		for (unsigned k = 0; k < sector->count && !replaced; k++) {
 			const struct oracle_version *b = &sector->versions[k];
-			replaced = b->durable != ORACLE_NEVER && b->completed < oracle->horizon && f->completed != ORACLE_NEVER && f->completed < b->submitted;
+			replaced = b->durable != ORACLE_NEVER && b->completed < oracle->horizon &&
+				   f->completed != ORACLE_NEVER && f->completed < b->submitted;
 		}
 		if (!replaced)
 			sector->versions[kept++] = *f;
@@ -63,7 +65,8 @@ void oracle_submit(struct oracle *oracle, uint64_t first, uint64_t count, uint32
 			if (!sector->versions)
 				abort();
 		}
-		sector->versions[sector->count++] = (struct oracle_version){ version, now, ORACLE_NEVER, ORACLE_NEVER, op };
+		sector->versions[sector->count++] =
+			(struct oracle_version){ version, now, ORACLE_NEVER, ORACLE_NEVER, op };
 	}
 }
 
@@ -85,7 +88,8 @@ void oracle_flushed(struct oracle *oracle, uint64_t submitted, uint64_t now)
 {
 	for (uint64_t s = 0; s < oracle->sectors; s++)
 		for (unsigned i = 0; i < oracle->all[s].count; i++)
-			if (oracle->all[s].versions[i].completed < submitted && oracle->all[s].versions[i].durable == ORACLE_NEVER)
+			if (oracle->all[s].versions[i].completed < submitted &&
+			    oracle->all[s].versions[i].durable == ORACLE_NEVER)
 				oracle->all[s].versions[i].durable = now;
 }
 
@@ -97,7 +101,8 @@ static bool counts(const struct oracle_version *b, enum oracle_mode mode, uint64
 	return b->completed != ORACLE_NEVER && (mode == ORACLE_KILLED || b->completed < submitted);
 }
 
-static bool possible(const struct oracle_sector *sector, const struct oracle_version *f, enum oracle_mode mode, uint64_t submitted)
+static bool possible(const struct oracle_sector *sector, const struct oracle_version *f, enum oracle_mode mode,
+		     uint64_t submitted)
 {
 	for (unsigned i = 0; i < sector->count; i++) {
 		const struct oracle_version *b = &sector->versions[i];
@@ -115,7 +120,8 @@ static bool decode(uint32_t disk, uint64_t sector, const char *buf, uint32_t *re
 	memcpy(words, buf, sizeof(words));
 	*ret_version = (uint32_t)words[0];
 	if (words[0] != 0 && words[0] >> 32 != disk) {
-		*ret_why = (words[0] & 0xffff) == 0xdddd ? "discarded space shows" : "another disk's bytes, or rubbish";
+		*ret_why =
+			(words[0] & 0xffff) == 0xdddd ? "discarded space shows" : "another disk's bytes, or rubbish";
 		return false;
 	}
 	oracle_fill(disk, sector, 1, *ret_version, expected);
@@ -123,7 +129,8 @@ static bool decode(uint32_t disk, uint64_t sector, const char *buf, uint32_t *re
 	return memcmp(expected, buf, 512) == 0;
 }
 
-const char *oracle_judge(const struct oracle *oracle, uint64_t number, const char *buf, enum oracle_mode mode, uint64_t submitted)
+const char *oracle_judge(const struct oracle *oracle, uint64_t number, const char *buf, enum oracle_mode mode,
+			 uint64_t submitted)
 {
 	const struct oracle_sector *sector = &oracle->all[number];
 	static const struct oracle_version first = { 0, 0, 0, 0, 0 };
@@ -142,7 +149,9 @@ const char *oracle_judge(const struct oracle *oracle, uint64_t number, const cha
 	}
 	if (version == 0 && possible(sector, &first, mode, submitted))
 		return NULL;
-	return known ? "an old version: a later one should be there" : version == 0 ? "zeros where data should be" : "a version that never was";
+	return known          ? "an old version: a later one should be there"
+	       : version == 0 ? "zeros where data should be"
+			      : "a version that never was";
 }
 
 void oracle_print(const struct oracle *oracle, uint64_t number, const char *buf)
@@ -150,11 +159,13 @@ void oracle_print(const struct oracle *oracle, uint64_t number, const char *buf)
 	uint64_t words[2];
 
 	memcpy(words, buf, sizeof(words));
-	printf("  disk %u, sector %" PRIu64 ": read %016" PRIx64 " %016" PRIx64 "\n", oracle->disk, number, words[0], words[1]);
+	printf("  disk %u, sector %" PRIu64 ": read %016" PRIx64 " %016" PRIx64 "\n", oracle->disk, number, words[0],
+	       words[1]);
 	for (unsigned i = 0; i < oracle->all[number].count; i++) {
 		const struct oracle_version *v = &oracle->all[number].versions[i];
-		printf("  version %x by op %" PRIu64 ": submitted %" PRIu64 ", completed %" PRId64 ", durable %" PRId64 "\n", v->version, v->op,
-		       v->submitted, (int64_t)v->completed, (int64_t)v->durable);
+		printf("  version %x by op %" PRIu64 ": submitted %" PRIu64 ", completed %" PRId64
+		       ", durable %" PRId64 "\n",
+		       v->version, v->op, v->submitted, (int64_t)v->completed, (int64_t)v->durable);
 	}
 }
 

@@ -32,7 +32,8 @@ struct oracle {
 	uint32_t disk;
 	uint64_t sectors;
 	struct oracle_sector *all;
-	uint64_t horizon; /* no read that is under way was submitted before this time: what was replaced before it can be forgotten */
+	uint64_t horizon; /* no read that is under way was submitted before this time: what was replaced before it can
+			     be forgotten */
 };
 
 void oracle_init(struct oracle *oracle, uint32_t disk, uint64_t sectors);
@@ -41,14 +42,16 @@ void oracle_free(struct oracle *oracle);
 /* Fills buf with what version `version` of the sectors [first, first + count) looks like. */
 void oracle_fill(uint32_t disk, uint64_t first, uint64_t count, uint32_t version, char *buf);
 
-void oracle_submit(struct oracle *oracle, uint64_t first, uint64_t count, uint32_t version, uint64_t op, uint64_t now);
+void oracle_submit(struct oracle *oracle, uint64_t first, uint64_t count, uint32_t version, uint64_t op,
+		   uint64_t now);
 void oracle_complete(struct oracle *oracle, uint64_t first, uint64_t count, uint64_t op, uint64_t now, bool durable);
 /* A flush that was submitted at `submitted` has been answered. */
 void oracle_flushed(struct oracle *oracle, uint64_t submitted, uint64_t now);
 
 enum oracle_mode { ORACLE_LIVE, ORACLE_KILLED, ORACLE_CUT };
 /* Judges one sector; submitted: when the read was (LIVE). Returns NULL when it may be, else a static text. */
-const char *oracle_judge(const struct oracle *oracle, uint64_t sector, const char *buf, enum oracle_mode mode, uint64_t submitted);
+const char *oracle_judge(const struct oracle *oracle, uint64_t sector, const char *buf, enum oracle_mode mode,
+			 uint64_t submitted);
 /* What was read and what is known of the sector, for a failure's report. */
 void oracle_print(const struct oracle *oracle, uint64_t sector, const char *buf);
 /* After a restart: what was read is the only version there is. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See sim_device.h. Writes take effect when they complete; until then any part of them may be on the device after a cut. */
+/* See sim_device.h. Writes take effect when they complete; until then any part of them may be on the device after a
+ * cut. */
 #include "tests/model/sim_device.h"
 
 #include <assert.h>
@@ -17,7 +18,9 @@ static void *must(void *p)
 void sim_device_init(struct sim_device *device, uint64_t bytes, uint32_t sector_bytes, uint64_t (*random)(void *ctx),
 		     void (*event)(void *ctx, const char *what), void *ctx)
 {
-	*device = (struct sim_device){ .bytes = bytes, .sector_bytes = sector_bytes, .random = random, .event = event, .ctx = ctx };
+	*device = (struct sim_device){
+		.bytes = bytes, .sector_bytes = sector_bytes, .random = random, .event = event, .ctx = ctx
+	};
 	device->now = must(malloc(bytes));
 	device->stable = must(malloc(bytes));
 	memset(device->now, 0xdd, bytes);
@@ -104,7 +107,8 @@ void sim_device_kill(struct sim_device *device)
 	device->flying_count = 0;
 	device->ended = NULL;
 	device->ended_tail = &device->ended;
-	/* The cache is the machine's: it stays, and a later cut may still lose it. The test that kills does not cut afterwards. */
+	/* The cache is the machine's: it stays, and a later cut may still lose it. The test that kills does not cut
+	 * afterwards. */
 	while (device->log_count > 0)
 		free(device->log[--device->log_count].data);
 	memcpy(device->stable, device->now, device->bytes);
@@ -112,12 +116,19 @@ void sim_device_kill(struct sim_device *device)
 
 /* ---- as a pv ------------------------------------------------------------------------------ */
 
-static int pv_open(void *ctx, const char *path, unsigned flags, uint64_t create_bytes, struct meta_pv_handle *ret, struct base_error *err)
+static int pv_open(void *ctx, const char *path, unsigned flags, uint64_t create_bytes, struct meta_pv_handle *ret,
+		   struct base_error *err)
 {
 	struct sim_device *device = ctx;
 
-	*ret = (struct meta_pv_handle){ .fd = -1, .priv = device, .size_bytes = device->bytes, .is_file = true, .direct = true,
-					.sector_bytes = device->sector_bytes, .memory_align = 1, .instance = 42 };
+	*ret = (struct meta_pv_handle){ .fd = -1,
+					.priv = device,
+					.size_bytes = device->bytes,
+					.is_file = true,
+					.direct = true,
+					.sector_bytes = device->sector_bytes,
+					.memory_align = 1,
+					.instance = 42 };
 	return 0;
 }
 
@@ -176,7 +187,13 @@ static int pv_resize(void *ctx, struct meta_pv_handle *pv, uint64_t new_bytes)
 }
 
 const struct meta_pv_ops sim_pv_ops = {
-	.open = pv_open, .close = pv_close, .read = pv_read, .write = pv_write, .sync = pv_sync, .discard = pv_discard, .resize = pv_resize,
+	.open = pv_open,
+	.close = pv_close,
+	.read = pv_read,
+	.write = pv_write,
+	.sync = pv_sync,
+	.discard = pv_discard,
+	.resize = pv_resize,
 };
 
 /* ---- as an engine ------------------------------------------------------------------------- */
@@ -261,7 +278,9 @@ static void sim_close(struct ioc_engine *engine)
 {
 }
 
-static const struct ioc_engine_ops sim_engine_ops = { .name = "sim", .submit = sim_submit, .run = sim_run, .wake = sim_wake, .close = sim_close };
+static const struct ioc_engine_ops sim_engine_ops = {
+	.name = "sim", .submit = sim_submit, .run = sim_run, .wake = sim_wake, .close = sim_close
+};
 
 void sim_engine_init(struct sim_engine *engine, struct sim_device *device)
 {

@@ -34,7 +34,8 @@ struct sim_device {
 	size_t flying_count, flying_room;
 	struct ioc_io *ended, **ended_tail; /* results are in, done not called yet */
 	uint64_t (*random)(void *ctx);
-	/* Called at each point where the power may go: before and after every write, sync and discard reaches the device. */
+	/* Called at each point where the power may go: before and after every write, sync and discard reaches the
+	 * device. */
 	void (*event)(void *ctx, const char *what);
 	void *ctx;
 	unsigned fail_reads_in, fail_writes_in; /* countdown; 0 = never */

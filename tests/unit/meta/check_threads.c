@@ -162,7 +162,7 @@ static void *catalogue_main(void *arg)
 
 static struct ioc_bd *open_disk(const char *name, uint64_t size_bytes)
 {
-	struct ioc_bd *bd;
+	struct ioc_bd *bd = NULL;
 
 	rig_create(meta, name, size_bytes);
 	struct meta_disk *disk = meta_disk_get_by_name(meta, name);
