@@ -390,8 +390,8 @@ static void publish(struct meta_pool *pool, uint64_t number, const struct meta_p
 	if (pool->log)
 		restart_drop_old(pool->log);
 	atomic_store(&pool->commit_durable, number);
-	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a replay could
-	 * bring back who owned a freed chunk. So what was freed goes with the next commit, which does switch. */
+	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a replay
+	 * could bring back who owned a freed chunk. So what was freed goes with the next commit, which does switch. */
 	space_commit_done(&pool->space, switched);
 	if (!switched)
 		atomic_store(&pool->commit_forced, true);
