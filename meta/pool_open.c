@@ -2,8 +2,9 @@
 /*
  * Opening and closing a pool.
  *
- * Opening, in order: the environment; the pool and pv records; each pv is
- * opened, which takes the pool's exclusive lock, and its label compared; free
+ * Opening, in order: the environment; the pool and pv records; each pv is opened,
+ * which takes the pool's exclusive lock; the records again, since the one who had
+ * the lock may have written to the end; each pv's label is compared; free
  * space; the catalogue; the restart log of a daemon that died; a sync of all pvs
  * and a commit; a new restart log; the threads; the jobs that an earlier run left
  * unfinished. Nothing is answered, and no chunk handed out, before that commit.
@@ -66,7 +67,6 @@ static int read_pv_records(struct meta_pool *pool, struct db_txn *txn, struct ba
 			return base_error_set(err, -EBADMSG, "the record of pv %u is %s; run `bdfs check`", i,
 					      rc == DB_NOT_FOUND ? "missing" : "damaged");
 		pool->pvs[i].number = i;
-		pool->pvs[i].handle.fd = -1;
 	}
 	return 0;
 }
@@ -120,15 +120,37 @@ static int compare_label(struct meta_pool *pool, struct pool_pv *pv, const char 
 	return 0;
 }
 
-static int open_pv(struct meta_pool *pool, struct pool_pv *pv, uint64_t *commit, struct base_error *err)
+/* Opening a pv is what locks the pool. */
+static int lock_pv(struct meta_pool *pool, struct pool_pv *pv, struct base_error *err)
+{
+	char path[8192];
+
+	pool_pv_path(pool, &pv->record, path, sizeof(path));
+	return pool->pv_ops->open(pool->pv_ctx, path, pool->read_only ? META_PV_READ_ONLY : 0, 0, &pv->handle, err);
+}
+
+/* All locks, and then the records as they are under the locks: whoever had the pool until now may have committed
+ * since they were read, and may even have added a pv. */
+static int lock_pvs(struct meta_pool *pool, struct base_error *err)
+{
+	unsigned locked = 0;
+	int rc = 0;
+
+	while (rc == 0 && locked < pool->record.pv_count) {
+		for (; rc == 0 && locked < pool->record.pv_count; locked += rc == 0)
+			rc = lock_pv(pool, &pool->pvs[locked], err);
+		if (rc == 0)
+			rc = read_records(pool, err);
+	}
+	return rc;
+}
+
+static int compare_pv(struct meta_pool *pool, struct pool_pv *pv, uint64_t *commit, struct base_error *err)
 {
 	char path[8192];
 	uint64_t end = 0;
 
 	pool_pv_path(pool, &pv->record, path, sizeof(path));
-	int rc = pool->pv_ops->open(pool->pv_ctx, path, pool->read_only ? META_PV_READ_ONLY : 0, 0, &pv->handle, err);
-	if (rc < 0)
-		return rc;
 	for (unsigned r = 0; r < pv->record.range_count; r++)
 		end = MAX(end, pv->record.ranges[r].first_byte + pv->record.ranges[r].chunks * CHUNK_BYTES);
 	if (pv->handle.size_bytes < end)
@@ -141,15 +163,16 @@ static int open_pv(struct meta_pool *pool, struct pool_pv *pv, uint64_t *commit,
 static int open_pvs(struct meta_pool *pool, struct base_error *err)
 {
 	uint64_t commit = UINT64_MAX;
+	int rc = lock_pvs(pool, err);
 
-	for (unsigned i = 0; i < pool->record.pv_count; i++) {
-		int rc = open_pv(pool, &pool->pvs[i], &commit, err);
-		if (rc < 0)
-			return rc;
+	for (unsigned i = 0; rc == 0 && i < pool->record.pv_count; i++) {
+		rc = compare_pv(pool, &pool->pvs[i], &commit, err);
 		/* What a dead daemon wrote is in the kernel or the drive, not yet stable: the first sync is of all.
 		 */
 		atomic_store(&pool->pvs[i].unsynced, true);
 	}
+	if (rc < 0)
+		return rc;
 	pool->label_written = commit;
 	atomic_store(&pool->pv_count, pool->record.pv_count);
 	struct range_table *table = pool_ranges_build(pool);
@@ -369,6 +392,8 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	pool->cache_clock.cache_prev = pool->cache_clock.cache_next = &pool->cache_clock;
 	pool->lookup_tail = &pool->lookup_head;
 	pool->rediscard_at = (uint64_t)UINT32_MAX + 1;
+	for (unsigned i = 0; i < POOL_PVS_MAX; i++)
+		pool->pvs[i].handle.fd = -1;
 	atomic_init(&pool->commit_open, 1);
 	meta_epochs_init(&pool->epochs);
 	pthread_mutex_init(&pool->catalog_lock, NULL);
