@@ -97,9 +97,13 @@ static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool
 		*ret_direct = false;
 		fd = open(path, mode | O_CLOEXEC);
 	}
-	if (fd < 0 && errno == EBUSY)
+	if (fd < 0 && errno == EBUSY) {
+		int pid = meta_pv_holder_pid(path); /* of another pool's daemon; a mount holds no flock */
+		if (pid)
+			return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
 		return base_error_set(err, -EBUSY,
 				      "pv %s is in use (mounted, or opened exclusively by another program)", path);
+	}
 	if (fd < 0)
 		return base_error_set_errno(err, -errno, "can't open pv %s", path);
 	return fd;
