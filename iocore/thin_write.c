@@ -42,6 +42,13 @@ static void change_map(struct ioc_request *req)
 	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
 	struct meta_disk *disk = thin_of(req)->disk;
 
+	/* The size first: a commit in between must not find data past the end. A longer disk without its data reads
+	 * zeros. */
+	uint64_t end = MIN(slice_end(req), req->offset + req->length);
+	if (req->thin.grows && end > meta_disk_size(disk)) {
+		meta_change_grow(disk, end);
+		req->thin.reserved--;
+	}
 	for (uint64_t left = req->thin.changes; left; left &= left - 1) {
 		unsigned index, i = (unsigned)__builtin_ctzll(left);
 		struct meta_leaf *leaf = thin_leaf_of(req, i, &index);
@@ -49,11 +56,6 @@ static void change_map(struct ioc_request *req)
 		req->thin.reserved--;
 	}
 	req->thin.allocated = 0;
-	uint64_t end = MIN(slice_end(req), req->offset + req->length);
-	if (req->thin.grows && end > meta_disk_size(disk)) {
-		meta_change_grow(disk, end);
-		req->thin.reserved--;
-	}
 }
 
 static void abandon(struct ioc_request *req)

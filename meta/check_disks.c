@@ -53,7 +53,8 @@ static int judge_head(struct check *check, struct db_txn *txn, uint64_t number, 
 	if (rc == -EBADMSG)
 		check->report->not_judged++;
 	else if (rc == DB_NOT_FOUND)
-		check_found(check, META_CHECK_DISK_WITHOUT_LAYER, CHECK_PLACE(.disk = number, .layer = rec->head_layer),
+		check_found(check, META_CHECK_DISK_WITHOUT_LAYER,
+			    CHECK_PLACE(.disk = number, .layer = rec->head_layer),
 			    "disk %.127s has layer %" PRIu64 ", which is not there", rec->name, rec->head_layer);
 	else if (layer.state != META_LAYER_LIVE || layer.owner_disk != number)
 		check_found(check, META_CHECK_DISK_LAYER, CHECK_PLACE(.disk = number, .layer = rec->head_layer),
@@ -79,7 +80,8 @@ static int take_disk(struct check *check, struct db_txn *txn, const struct db_ke
 	}
 	if (!check_is_issued(check, txn, number))
 		check_found(check, META_CHECK_ID_UNISSUED, CHECK_PLACE(.database = DB_DISK, .disk = number),
-			    "disk %.127s has number %" PRIu64 ", which the pool has yet to give out", rec.name, number);
+			    "disk %.127s has number %" PRIu64 ", which the pool has yet to give out", rec.name,
+			    number);
 	int rc = judge_head(check, txn, number, &rec);
 	return rc < 0 ? rc : take_labels(check, arg, number, &rec);
 }

@@ -97,7 +97,8 @@ static int judge(struct check *check, struct db_txn *txn, struct end_view *view)
 			continue;
 		beyond++;
 		if (!view->pinned)
-			check_found_beyond_end(check, view->disk->number, view->disk->store->id, at, view->size_bytes);
+			check_found_beyond_end(check, view->disk->number, view->disk->store->id, at,
+					       view->size_bytes);
 	}
 	return beyond > 0 && view->pinned ? CHECK_MORE : 0;
 }

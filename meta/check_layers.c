@@ -226,7 +226,8 @@ static int judge_orphan(struct check *check, uint64_t id)
 		check->report->not_judged++;
 	else if (suspect && (rc == DB_NOT_FOUND || (rc == 0 && disk.head_layer != id)))
 		check_found(check, META_CHECK_LAYER_ORPHAN, CHECK_PLACE(.layer = id, .store = layer.store_id),
-			    "layer %" PRIu64 " is live, and no disk, snapshot or layer refers to it: its space is lost",
+			    "layer %" PRIu64
+			    " is live, and no disk, snapshot or layer refers to it: its space is lost",
 			    id);
 	return 0;
 }
@@ -279,7 +280,8 @@ static int find_twins(struct check *check)
 
 /* ---- parents and children ----------------------------------------------------------------------------- */
 
-/* Children that the layer has in the transaction. Return: 0; -EBADMSG: a layer can't be used; other negative errno. */
+/* Children that the layer has in the transaction. Return: 0; -EBADMSG: a layer can't be used; other negative errno.
+ */
 static int count_children(struct db_txn *txn, uint64_t id, uint32_t *ret)
 {
 	struct meta_layer_record rec;
@@ -317,7 +319,8 @@ static int judge_children(struct check *check, const struct known_layer *layer)
 	db_read_end(txn);
 	if (rc == 0 && rec.children != found)
 		check_found(check, META_CHECK_LAYER_CHILDREN, CHECK_PLACE(.layer = id),
-			    "layer %" PRIu64 " has %" PRIu32 " children and counts %" PRIu32, id, found, rec.children);
+			    "layer %" PRIu64 " has %" PRIu32 " children and counts %" PRIu32, id, found,
+			    rec.children);
 	return 0;
 }
 

@@ -112,7 +112,8 @@ static void run_turn(struct base_msg *msg)
 static bool is_over(struct live_run *run)
 {
 	uint64_t until_ns = base_clock_ns() + WAKE_NS;
-	struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000) };
+	struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000),
+				  .tv_nsec = (long)(until_ns % 1000000000) };
 	int rc = 0;
 
 	pthread_mutex_lock(&run->lock);

@@ -182,7 +182,8 @@ static int judge_unmet(struct check *check)
 
 	for (size_t i = 0; i < check->layer_count && rc == 0; i++) {
 		const struct known_layer *layer = &check->layers[i];
-		bool has_store = check_layer_by_store(check, layer->rec.store_id) == layer; /* and not another layer */
+		bool has_store =
+			check_layer_by_store(check, layer->rec.store_id) == layer; /* and not another layer */
 		if (!layer->walked && !layer->bad && has_store)
 			rc = judge_counters(check, layer, &layer->rec, 0, 0, 0);
 	}
@@ -204,11 +205,11 @@ uint16_t check_beyond_end(meta_entry entry, uint64_t chunk_of_disk, uint64_t siz
 void check_found_beyond_end(struct check *check, uint64_t disk, uint64_t store, uint64_t chunk_of_disk,
 			    uint64_t size_bytes)
 {
-	check_found(
-	    check, META_CHECK_ENTRY_BEYOND_END,
-	    CHECK_PLACE(.disk = disk, .store = store, .leaf = chunk_of_disk / LEAF_CHUNKS, .entry = chunk_of_disk),
-	    "disk %" PRIu64 " ends at byte %" PRIu64 " and has data in its chunk %" PRIu64 ", beyond that", disk,
-	    size_bytes, chunk_of_disk);
+	check_found(check, META_CHECK_ENTRY_BEYOND_END,
+		    CHECK_PLACE(.disk = disk, .store = store, .leaf = chunk_of_disk / LEAF_CHUNKS,
+				.entry = chunk_of_disk),
+		    "disk %" PRIu64 " ends at byte %" PRIu64 " and has data in its chunk %" PRIu64 ", beyond that",
+		    disk, size_bytes, chunk_of_disk);
 }
 
 /* The end of the disk may have moved since the layers were read: looked at again at the leaf's own moment. */
@@ -329,9 +330,10 @@ static void judge_no_leaves(struct map_pass *pass, uint64_t from, uint64_t to)
 		if (i % 8 == 0 && n + 8 <= to && pass->index_rec.present[i / 8] == 0)
 			n += 7;
 		else if (pass->index_rec.present[i / 8] >> (i % 8) & 1)
-			check_found(
-			    pass->check, META_CHECK_INDEX_WITHOUT_LEAF, CHECK_PLACE(.store = pass->store, .leaf = n),
-			    "the index of store %" PRIu64 " has leaf %" PRIu64 ", and the map doesn't", pass->store, n);
+			check_found(pass->check, META_CHECK_INDEX_WITHOUT_LEAF,
+				    CHECK_PLACE(.store = pass->store, .leaf = n),
+				    "the index of store %" PRIu64 " has leaf %" PRIu64 ", and the map doesn't",
+				    pass->store, n);
 	}
 }
 
@@ -343,7 +345,8 @@ static void judge_presence(struct map_pass *pass, uint64_t leaf)
 	    (pass->index_state == INDEX_GOOD && (pass->index_rec.present[i / 8] >> (i % 8) & 1)))
 		return;
 	check_found(pass->check, META_CHECK_LEAF_WITHOUT_INDEX, CHECK_PLACE(.store = pass->store, .leaf = leaf),
-		    "the map of store %" PRIu64 " has leaf %" PRIu64 ", and the index doesn't: it would read as a hole",
+		    "the map of store %" PRIu64 " has leaf %" PRIu64
+		    ", and the index doesn't: it would read as a hole",
 		    pass->store, leaf);
 }
 

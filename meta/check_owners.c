@@ -84,7 +84,7 @@ static int see(struct hunt *hunt, const struct walked_leaf *leaf, unsigned index
 		return 0;
 	if (twice && hunt->owner_count < OWNERS_MAX)
 		hunt->owners[hunt->owner_count++] =
-		    (struct owner){ chunk, leaf->store, leaf->number * LEAF_CHUNKS + index };
+			(struct owner){ chunk, leaf->store, leaf->number * LEAF_CHUNKS + index };
 	int rc = chunk_set_add(hunt->once, chunk);
 	if (rc == 1)
 		rc = chunk_set_add(hunt->again, chunk);
@@ -263,8 +263,8 @@ static int settle(struct check *check)
 /* ---- suspects --------------------------------------------------------------------------------------------- */
 
 /* Marked when the check began, marked now, and not met by the map pass. */
-static int take_unowned(struct check *check, struct db_txn *txn, const struct db_key *key, const struct db_value *value,
-			void *arg)
+static int take_unowned(struct check *check, struct db_txn *txn, const struct db_key *key,
+			const struct db_value *value, void *arg)
 {
 	struct meta_space_record rec;
 	uint64_t group;

@@ -31,7 +31,8 @@
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-/* Reads the next record of a database as check_each does. Return: 0, -EBADMSG (reported), DB_NOT_FOUND, negative errno.
+/* Reads the next record of a database as check_each does. Return: 0, -EBADMSG (reported), DB_NOT_FOUND, negative
+ * errno.
  */
 static int next_record(struct check *check, struct db_txn *txn, enum db_kind kind, struct db_key *key,
 		       struct db_value *value)
@@ -145,9 +146,9 @@ static void gather_ranges(struct known_pvs *pvs)
 		for (unsigned r = 0; pvs->present[i] && r < pvs->records[i].range_count; r++) {
 			const struct meta_pv_range *range = &pvs->records[i].ranges[r];
 			pvs->ranges[pvs->range_count++] =
-			    (struct known_range){ .first = range->first_chunk,
-						  .end = (uint64_t)range->first_chunk + range->chunks,
-						  .pv = i };
+				(struct known_range){ .first = range->first_chunk,
+						      .end = (uint64_t)range->first_chunk + range->chunks,
+						      .pv = i };
 		}
 	}
 	qsort(pvs->ranges, pvs->range_count, sizeof(pvs->ranges[0]), by_first);
@@ -249,7 +250,8 @@ bool check_is_issued(struct check *check, struct db_txn *txn, uint64_t id)
 
 	if (!check->pool_known || id < check->pool_record.next_id)
 		return true;
-	if (!check->live || db_get(txn, DB_POOL, &key, &value) != 0 || meta_pool_decode(value.b, value.bytes, &rec) < 0)
+	if (!check->live || db_get(txn, DB_POOL, &key, &value) != 0 ||
+	    meta_pool_decode(value.b, value.bytes, &rec) < 0)
 		return false;
 	return id < rec.next_id;
 }
@@ -320,8 +322,8 @@ static int open_pv(struct check *check, const char *dir, uint64_t number, struct
 
 	snprintf(path, sizeof(path), "%s%s%s", rec->path[0] == '/' ? "" : dir, rec->path[0] == '/' ? "" : "/",
 		 rec->path);
-	int rc =
-	    check->args->pv_ops->open(check->args->pv_ctx, path, META_PV_READ_ONLY, 0, &check->handles[number], err);
+	int rc = check->args->pv_ops->open(check->args->pv_ctx, path, META_PV_READ_ONLY, 0, &check->handles[number],
+					   err);
 	check->opened[number] = rc == 0;
 	return rc;
 }
@@ -343,7 +345,8 @@ int check_open_pvs(struct check *check, const char *dir)
 	int pid = any ? 0 : meta_pool_holder_pid(dir);
 	if (pid != 0)
 		return base_error_set(check->err, -EBUSY,
-				      "the pool in %s is in use by process %d; check it where it is mounted", dir, pid);
+				      "the pool in %s is in use by process %d; check it where it is mounted", dir,
+				      pid);
 	return 0;
 }
 

@@ -44,14 +44,15 @@ struct recount {
 	bool has_index[INDEX_GROUPS];
 };
 
-void check_found_counters(struct check *check, uint64_t layer_id, const struct meta_layer_record *rec, uint64_t chunks,
-			  uint64_t blocks, uint64_t index_records)
+void check_found_counters(struct check *check, uint64_t layer_id, const struct meta_layer_record *rec,
+			  uint64_t chunks, uint64_t blocks, uint64_t index_records)
 {
 	check_found(check, META_CHECK_LAYER_COUNTERS,
 		    CHECK_PLACE(.disk = rec->owner_disk, .layer = layer_id, .store = rec->store_id),
 		    "layer %" PRIu64 " counts %" PRIu64 " chunks, %" PRIu64 " blocks, %" PRIu64
 		    " index records, and has %" PRIu64 ", %" PRIu64 ", %" PRIu64,
-		    layer_id, rec->chunks_owned, rec->blocks_valid, rec->index_records, chunks, blocks, index_records);
+		    layer_id, rec->chunks_owned, rec->blocks_valid, rec->index_records, chunks, blocks,
+		    index_records);
 }
 
 /* ---- counting ---------------------------------------------------------------------------------- */

@@ -66,8 +66,8 @@ const char *meta_check_kind_to_text(enum meta_check_kind kind)
 
 /* ---- findings ----------------------------------------------------------------------------- */
 
-void check_found(struct check *check, enum meta_check_kind kind, const struct meta_check_place *place, const char *fmt,
-		 ...)
+void check_found(struct check *check, enum meta_check_kind kind, const struct meta_check_place *place,
+		 const char *fmt, ...)
 {
 	struct meta_check_report *report = check->report;
 	va_list args;
@@ -128,9 +128,10 @@ void check_found_bad(struct check *check, enum meta_check_kind why, enum db_kind
 	char text[KEY_TEXT_BYTES];
 
 	(why == META_CHECK_BAD_CHECKSUM ? check->report->bad_checksum : check->report->bad_content)[kind]++;
-	check_found(
-	    check, why, &place, "the record %s of database %s %s", key_to_text(key, text), db_kind_to_text(kind),
-	    why == META_CHECK_BAD_CHECKSUM ? "has a wrong checksum" : "is under a wrong key or holds what it can't");
+	check_found(check, why, &place, "the record %s of database %s %s", key_to_text(key, text),
+		    db_kind_to_text(kind),
+		    why == META_CHECK_BAD_CHECKSUM ? "has a wrong checksum"
+						   : "is under a wrong key or holds what it can't");
 }
 
 /* ---- errors, memory, progress -------------------------------------------------------------- */

@@ -42,7 +42,8 @@ static void judge_group(struct check *check, struct db_txn *txn, uint64_t group,
 		if (!(rec->owned[n / 8] & bit) || check_in_range(check, txn, (uint32_t)(first + n)))
 			continue;
 		rec->owned[n / 8] &= (uint8_t)~bit;
-		check_found(check, META_CHECK_SPACE_OUT_OF_RANGE, CHECK_PLACE(.database = DB_SPACE, .chunk = first + n),
+		check_found(check, META_CHECK_SPACE_OUT_OF_RANGE,
+			    CHECK_PLACE(.database = DB_SPACE, .chunk = first + n),
 			    "the space bitmap calls chunk %" PRIu64 " owned, and no pv has it", first + n);
 	}
 }

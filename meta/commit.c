@@ -75,36 +75,21 @@ static int by_store_and_number(const void *pa, const void *pb)
 	return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* Room is made before anything is taken off a list, so that no memory leaves all as it was. */
-static int copy_dirty(struct meta_pool *pool)
+/* Room is made before the list is taken, so that no memory leaves all as it was. */
+static int copy_leaves(struct meta_pool *pool)
 {
 	struct commit_work *work = &pool->work;
-	size_t sizes = 0;
 
 	pthread_mutex_lock(&pool->dirty_lock);
-	for (struct meta_disk *disk = pool->dirty_sizes; disk; disk = disk->size_dirty_next)
-		sizes++;
 	int rc = room_for((void **)&work->leaves, &work->leaf_room, atomic_load(&pool->dirty_count),
 			  sizeof(*work->leaves));
-	if (rc == 0)
-		rc = room_for((void **)&work->sizes, &work->size_room, sizes, sizeof(*work->sizes));
-	if (rc < 0) {
-		pthread_mutex_unlock(&pool->dirty_lock);
-		return rc;
+	struct meta_leaf *leaf = rc == 0 ? pool->dirty_leaves : NULL;
+	if (rc == 0) {
+		pool->dirty_leaves = NULL;
+		atomic_store(&pool->dirty_count, 0);
+		atomic_store(&pool->dirty_since_ns, 0);
 	}
-	struct meta_leaf *leaf = pool->dirty_leaves;
-	pool->dirty_leaves = NULL;
-	atomic_store(&pool->dirty_count, 0);
-	atomic_store(&pool->dirty_since_ns, 0);
-	work->size_count = 0;
-	for (struct meta_disk *disk = pool->dirty_sizes; disk; disk = disk->size_dirty_next) {
-		disk->size_dirty = false;
-		work->sizes[work->size_count++] = (struct size_copy){ disk, atomic_load(&disk->size_bytes) };
-	}
-	pool->dirty_sizes = NULL;
 	pthread_mutex_unlock(&pool->dirty_lock);
-
-	work->leaf_count = 0;
 	while (leaf) {
 		/* Once `dirty` is false the leaf may be put on the new list: read the link first. */
 		struct meta_leaf *next = leaf->dirty_next;
@@ -113,7 +98,35 @@ static int copy_dirty(struct meta_pool *pool)
 	}
 	if (work->leaf_count > 1)
 		qsort(work->leaves, work->leaf_count, sizeof(*work->leaves), by_store_and_number);
-	return 0;
+	return rc;
+}
+
+static int copy_sizes(struct meta_pool *pool)
+{
+	struct commit_work *work = &pool->work;
+	size_t count = 0;
+
+	pthread_mutex_lock(&pool->dirty_lock);
+	for (struct meta_disk *disk = pool->dirty_sizes; disk; disk = disk->size_dirty_next)
+		count++;
+	int rc = room_for((void **)&work->sizes, &work->size_room, count, sizeof(*work->sizes));
+	for (struct meta_disk *disk = pool->dirty_sizes; rc == 0 && disk; disk = disk->size_dirty_next) {
+		disk->size_dirty = false;
+		work->sizes[work->size_count++] = (struct size_copy){ disk, atomic_load(&disk->size_bytes) };
+	}
+	if (rc == 0)
+		pool->dirty_sizes = NULL;
+	pthread_mutex_unlock(&pool->dirty_lock);
+	return rc;
+}
+
+/* Sizes last: a write that makes a disk longer changes the size before the map, so a copy that has its data has its
+ * size. */
+static int copy_dirty(struct meta_pool *pool)
+{
+	pool->work.leaf_count = pool->work.size_count = 0;
+	int rc = copy_leaves(pool);
+	return rc < 0 ? rc : copy_sizes(pool);
 }
 
 /* ---- 3: the transaction ------------------------------------------------------------------- */
@@ -390,8 +403,9 @@ static void publish(struct meta_pool *pool, uint64_t number, const struct meta_p
 	if (pool->log)
 		restart_drop_old(pool->log);
 	atomic_store(&pool->commit_durable, number);
-	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a replay
-	 * could bring back who owned a freed chunk. So what was freed goes with the next commit, which does switch. */
+	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a
+	 * replay could bring back who owned a freed chunk. So what was freed goes with the next commit, which does
+	 * switch. */
 	space_commit_done(&pool->space, switched);
 	if (!switched)
 		atomic_store(&pool->commit_forced, true);
@@ -454,7 +468,7 @@ int commit_run(struct meta_pool *pool)
 	bool switched = !pool->log || restart_switch(pool->log);
 	int rc = copy_dirty(pool);
 	if (rc < 0) {
-		space_commit_done(&pool->space, false);
+		take_back(pool);
 		return rc;
 	}
 	rc = pool_sync_pvs(pool);

@@ -102,11 +102,11 @@ Test(meta_check_bad, a_record_that_no_encoder_writes_is_found_and_is_all_that_is
 
 Test(meta_check_bad, a_record_under_a_key_that_none_has_is_found)
 {
-	static const enum db_kind kinds[] = {
-		DB_POOL, DB_PV, DB_DISK, DB_LAYER, DB_SNAPSHOT, DB_INDEX, DB_MAP, DB_SPACE
-	};
+	static const enum db_kind kinds[] = { DB_POOL,     DB_PV,    DB_DISK, DB_LAYER,
+					      DB_SNAPSHOT, DB_INDEX, DB_MAP,  DB_SPACE };
 	/* Before, between and after the right ones. */
-	struct db_key keys[] = { db_key_bytes("\0", 1), db_key_bytes("\0\0\0\0\0\0\0\3\1", 9), db_key_bytes("~~~", 3) };
+	struct db_key keys[] = { db_key_bytes("\0", 1), db_key_bytes("\0\0\0\0\0\0\0\3\1", 9),
+				 db_key_bytes("~~~", 3) };
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
 		for (size_t j = 0; j < ARRAY_LEN(keys); j++) {

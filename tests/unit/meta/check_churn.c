@@ -46,8 +46,8 @@ struct churn {
 	void (*progress)(uint64_t done, uint64_t total, void *ctx); /* what goes on between slices */
 };
 
-/* The many lie in three groups, but for the last three, which are alone in a fourth, so that its index record comes and
- * goes. The few lie at both ends of four groups. */
+/* The many lie in three groups, but for the last three, which are alone in a fourth, so that its index record comes
+ * and goes. The few lie at both ends of four groups. */
 static uint64_t place(const struct churn *churn, unsigned n)
 {
 	uint64_t leaf = n < PLACES - 3 ? 10 + n * 3 : 3 * GROUP_LEAVES + n - (PLACES - 3);
@@ -285,7 +285,8 @@ Test(meta_check_churn, finds_wrong_counters_and_by_how_much)
 
 static uint32_t lost, twice;
 
-/* Entry 1 of disk b, which nobody writes to, gets the chunk of entry 4: one chunk is owned twice then, and one is lost.
+/* Entry 1 of disk b, which nobody writes to, gets the chunk of entry 4: one chunk is owned twice then, and one is
+ * lost.
  */
 static void plant(struct meta_pool *pool)
 {
@@ -298,7 +299,7 @@ static void plant(struct meta_pool *pool)
 
 	meta_disk_put(disk);
 	rig_require(db_write_begin(pool->env, &txn) == 0 && db_get(txn, DB_MAP, &key, &value) == 0 &&
-			meta_leaf_decode(value.b, value.bytes, entries) == 0,
+			    meta_leaf_decode(value.b, value.bytes, entries) == 0,
 		    "reading a leaf");
 	lost = meta_entry_chunk(entries[1]).n;
 	twice = meta_entry_chunk(entries[4]).n;
@@ -344,7 +345,7 @@ static void free_suspect(uint64_t done, uint64_t total, void *ctx)
 		return;
 	churn->over = true;
 	rig_require(db_write_begin(churn->pool->env, &txn) == 0 && db_get(txn, DB_SPACE, &key, &value) == 0 &&
-			meta_space_decode(value.b, value.bytes, &rec) == 0,
+			    meta_space_decode(value.b, value.bytes, &rec) == 0,
 		    "reading a space record");
 	rec.owned[lost % SPACE_GROUP_CHUNKS / 8] &= (uint8_t) ~(1u << (lost % 8));
 	rig_require(db_put(txn, DB_SPACE, &key, buf, meta_space_encode(&rec, buf)) == 0 && db_write_commit(txn) == 0,

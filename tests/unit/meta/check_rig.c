@@ -312,9 +312,9 @@ bool rig_flip_bit(enum db_kind kind, unsigned nth, bool in_checksum)
 	MDB_dbi dbi;
 
 	rig_require(mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, DB_KINDS) == 0 &&
-			mdb_env_open(env, rig_dir, 0, 0600) == 0 && mdb_txn_begin(env, NULL, 0, &txn) == 0 &&
-			mdb_dbi_open(txn, db_kind_to_text(kind), 0, &dbi) == 0 &&
-			mdb_cursor_open(txn, dbi, &cursor) == 0,
+			    mdb_env_open(env, rig_dir, 0, 0600) == 0 && mdb_txn_begin(env, NULL, 0, &txn) == 0 &&
+			    mdb_dbi_open(txn, db_kind_to_text(kind), 0, &dbi) == 0 &&
+			    mdb_cursor_open(txn, dbi, &cursor) == 0,
 		    "opening LMDB");
 	int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
 	for (unsigned i = 0; i < nth && rc == 0; i++)

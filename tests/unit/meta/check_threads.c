@@ -121,8 +121,8 @@ static void load_catalogue(struct loader *loader)
 			rig_write(meta, name, i * LEAF_CHUNKS, RIG_ALL);
 		return;
 	}
-	int rc =
-	    test_random_below(&loader->random, 2) ? meta_disk_rename(disk, other, NULL) : meta_disk_remove(disk, NULL);
+	int rc = test_random_below(&loader->random, 2) ? meta_disk_rename(disk, other, NULL)
+						       : meta_disk_remove(disk, NULL);
 	rig_require(rc == 0 || rc == -EEXIST, "renaming or removing a disk");
 	meta_disk_put(disk);
 }
@@ -141,7 +141,8 @@ static void *load_main(void *arg)
 	return NULL;
 }
 
-/* The catalogue's own thread: rig_write() takes chunks without waiting for space, so it stays away from a full pool. */
+/* The catalogue's own thread: rig_write() takes chunks without waiting for space, so it stays away from a full pool.
+ */
 static void *catalogue_main(void *arg)
 {
 	struct loader *loader = arg;
@@ -259,8 +260,8 @@ static void check_rounds(unsigned rounds, bool planted)
 			if (rig_report.found[kind] == (is_planted ? expected : 0))
 				continue;
 			rig_found_nothing(); /* prints */
-			fprintf(stderr, "check_threads: %" PRIu64 " of %s; seed %" PRIu64 "\n", rig_report.found[kind],
-				meta_check_kind_to_text((enum meta_check_kind)kind), seed);
+			fprintf(stderr, "check_threads: %" PRIu64 " of %s; seed %" PRIu64 "\n",
+				rig_report.found[kind], meta_check_kind_to_text((enum meta_check_kind)kind), seed);
 			exit(1);
 		}
 	}

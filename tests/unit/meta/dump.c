@@ -47,9 +47,8 @@ static int note(void *ctx, enum db_kind kind, const struct db_key *key, const st
 
 static void expect_all(const struct seen *seen)
 {
-	static const uint64_t expected[DB_KINDS] = {
-		[DB_POOL] = 1, [DB_PV] = 1, [DB_DISK] = 3, [DB_LAYER] = 3, [DB_INDEX] = 3, [DB_MAP] = 4, [DB_SPACE] = 1
-	};
+	static const uint64_t expected[DB_KINDS] = { [DB_POOL] = 1,  [DB_PV] = 1,  [DB_DISK] = 3, [DB_LAYER] = 3,
+						     [DB_INDEX] = 3, [DB_MAP] = 4, [DB_SPACE] = 1 };
 
 	for (int kind = 0; kind < DB_KINDS; kind++)
 		cr_expect_eq(seen->records[kind], expected[kind], "database %s", db_kind_to_text((enum db_kind)kind));
