@@ -28,7 +28,7 @@ Test(cmd_outcome, exit_statuses_are_the_documented_ones)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-		cr_assert_eq(cmd_exit_status(cases[i].verb, cases[i].code, cases[i].subject), cases[i].status,
+		cr_assert_eq((int)cmd_exit_status(cases[i].verb, cases[i].code, cases[i].subject), cases[i].status,
 			     "%s, code %d", cases[i].verb, cases[i].code);
 }
 
