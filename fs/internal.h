@@ -61,11 +61,13 @@ struct fs_queue {
 	unsigned number;         /* const; index of fs->queues */
 	uint8_t *memory;         /* const */
 	struct fs_slot *slots;   /* const */
-	struct base_msg start;
+	struct base_msg start; /* start to read */
+	_Atomic bool start_posted;
 	struct ioc_engine *engine;
 	struct fs_slot *free;
 	unsigned free_count;
 	unsigned reads; /* reads of the device under way */
+	unsigned quiet; /* requests in a row that found nothing else in flight */
 	bool is_ending; /* the device said that the mount is gone */
 	bool has_ended;
 	struct fs_open_cache cache;
@@ -85,6 +87,8 @@ struct fs_mount {
 	bool has_shared_mmap; /* the kernel allows MAP_SHARED of direct files */
 	unsigned queue_count;
 	struct fs_queue *queues;
+	_Atomic unsigned readers; /* the first so many queues read the device */
+	_Atomic bool all_read;    /* the mount is gone, and every queue is to hear of it */
 	char pool_name[NAME_BYTES_MAX + 1];
 
 	struct fs_open_table opens;

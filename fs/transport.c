@@ -2,12 +2,19 @@
 /*
  * The FUSE device as a source of the queue threads.
  *
- * Each queue thread keeps READS_ARMED reads of the device under way in its
- * engine, each into a slot of its own. Slots are all that a request needs until
- * its answer is written, so nothing is allocated on the way; with no slot free
- * the queue does not read, and the kernel keeps what there is more. All queues
- * read and answer through the one descriptor that libfuse mounted with: clones
- * of it did not help on two cores, and libfuse answers on no other.
+ * A queue thread that reads keeps one or a few reads of the device under way in
+ * its engine, each into a slot of its own. Slots are all that a request needs
+ * until its answer is written, so nothing is allocated on the way; with no slot
+ * free the queue does not read, and the kernel keeps what there is more. All
+ * queues read and answer through the one descriptor that libfuse mounted with:
+ * clones of it did not help on two cores, and libfuse answers on no other.
+ *
+ * An arriving request wakes every armed read of every queue, and all but one
+ * have been woken for nothing. So only as many queues read as the load keeps
+ * busy: the first `readers` of them. The last of these brings in the next one
+ * when it has BUSY_REQUESTS in flight, and withdraws when QUIET_REQUESTS in a row
+ * found it with nothing else to do. A read that is armed when its queue withdraws
+ * stays so until a request comes by it.
  *
  * A slot's memory begins FS_WRITE_HEADER_BYTES before a page boundary, so that
  * the payload of a WRITE lies page-aligned, as direct I/O wants it; the answer
@@ -18,8 +25,8 @@
  * control worker -> reply -> slot free.
  *
  * The end: once the mount is gone (umount, abort) a read says ENODEV. The queue
- * arms no more, waits for its slots to come back, and reports; with the last
- * queue fs_wait() returns.
+ * has all others read too, so that they hear of it, arms no more, waits for its
+ * slots to come back, and reports; with the last queue fs_wait() returns.
  *
  * Failure modes: EAGAIN, EINTR and ENOENT (a request that was taken back before
  * it was read) mean read again. ENOENT on a reply: who asked is no longer there.
@@ -37,8 +44,12 @@
 
 /* Requests of one queue in flight: as many as a loop device has. What is beyond waits in the kernel. */
 #define SLOTS 128
-/* More reads don't help: each arriving request wakes all of them. */
-#define READS_ARMED 2
+/* Requests in flight at which a queue is busy: it arms a second read, and the next queue is brought in. */
+#define BUSY_REQUESTS 4
+#define READS_QUIET 1
+#define READS_BUSY 2
+/* Long enough that a load that comes and goes does not have queues come and go with it. */
+#define QUIET_REQUESTS 256
 
 static void arm_reads(struct fs_queue *q);
 
@@ -170,6 +181,57 @@ static bool is_transient(int64_t error)
 	return error == -EAGAIN || error == -EINTR || error == -ENOENT;
 }
 
+/* ---- who reads ---------------------------------------------------------------------------- */
+
+/* Requests that were read and are not answered yet. */
+static unsigned in_flight(const struct fs_queue *q)
+{
+	return SLOTS - q->free_count - q->reads;
+}
+
+static bool may_read(const struct fs_queue *q)
+{
+	return !q->is_ending && (q->number < atomic_load_explicit(&q->fs->readers, memory_order_relaxed) ||
+				 atomic_load(&q->fs->all_read));
+}
+
+static void start_reading(struct fs_queue *q)
+{
+	/* The message is its own place in the mailbox: once. */
+	if (!atomic_exchange(&q->start_posted, true))
+		ioc_queue_post(q->queue, &q->start);
+}
+
+/* The last queue that reads brings in another one, or withdraws. After a request was read. */
+static void adapt_readers(struct fs_queue *q)
+{
+	struct fs_mount *fs = q->fs;
+	unsigned readers = atomic_load_explicit(&fs->readers, memory_order_relaxed);
+	unsigned requests = in_flight(q);
+
+	if (q->number + 1 != readers)
+		return;
+	q->quiet = requests > 1 ? 0 : q->quiet + 1;
+	if (requests >= BUSY_REQUESTS && readers < fs->queue_count) {
+		if (atomic_compare_exchange_strong(&fs->readers, &readers, readers + 1))
+			start_reading(&fs->queues[readers]);
+	} else if (q->quiet >= QUIET_REQUESTS && q->number > 0) {
+		q->quiet = 0;
+		atomic_compare_exchange_strong(&fs->readers, &readers, readers - 1);
+	}
+}
+
+static void end_reading(struct fs_queue *q)
+{
+	q->is_ending = true;
+	/* Not by `readers`: its last queue may be withdrawing just now. */
+	atomic_store(&q->fs->all_read, true);
+	for (unsigned i = 0; i < q->fs->queue_count; i++) {
+		if (i != q->number)
+			start_reading(&q->fs->queues[i]);
+	}
+}
+
 static void on_read(struct ioc_io *io, int64_t result)
 {
 	struct fs_slot *slot = io->ctx;
@@ -177,14 +239,15 @@ static void on_read(struct ioc_io *io, int64_t result)
 
 	q->reads--;
 	if (result < 0) {
-		if (!is_transient(result)) {
+		if (!is_transient(result) && !q->is_ending) {
 			if (result != -ENODEV && result != -ECONNABORTED)
 				log_error("fuse: reading the device: %s; the mount ends", strerror((int)-result));
-			q->is_ending = true;
+			end_reading(q);
 		}
 		fs_slot_put(slot);
 		return;
 	}
+	adapt_readers(q);
 	/* Armed first, so that the next request need not wait until this one is dealt with. */
 	arm_reads(q);
 	handle(slot, (size_t)result);
@@ -206,7 +269,7 @@ static void arm_read(struct fs_queue *q, struct fs_slot *slot)
 
 static void arm_reads(struct fs_queue *q)
 {
-	while (!q->is_ending && q->reads < READS_ARMED) {
+	while (may_read(q) && q->reads < (in_flight(q) < BUSY_REQUESTS ? READS_QUIET : READS_BUSY)) {
 		struct fs_slot *slot = slot_take(q);
 
 		if (!slot)
@@ -219,6 +282,7 @@ static void on_start(struct base_msg *msg)
 {
 	struct fs_queue *q = container_of(msg, struct fs_queue, start);
 
+	atomic_store(&q->start_posted, false);
 	q->engine = ioc_queue_engine(q->queue);
 	arm_reads(q);
 }
@@ -271,8 +335,8 @@ int fs_transport_init(struct fs_mount *fs)
 void fs_transport_start(struct fs_mount *fs)
 {
 	fs->queues_running = fs->queue_count;
-	for (unsigned i = 0; i < fs->queue_count; i++)
-		ioc_queue_post(fs->queues[i].queue, &fs->queues[i].start);
+	atomic_store(&fs->readers, 1);
+	start_reading(&fs->queues[0]);
 }
 
 void fs_transport_wait(struct fs_mount *fs)
