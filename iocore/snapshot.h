@@ -14,6 +14,9 @@
 struct ioc_snapshot_spec {
 	struct meta_disk *disk; /* open or not; a disk is in a group once */
 	const char *name;       /* of the snapshot; unique within its disk */
+	/* All zero: a new one. `bdfs receive` gives the sender's, by which the next incremental stream finds its
+	 * base; one that the pool has already: -EEXIST. */
+	struct base_uuid uuid;
 };
 
 struct ioc_snapshot_timing {
