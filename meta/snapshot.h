@@ -32,6 +32,8 @@ struct meta_snapshot;
 /* Each takes a reference that meta_snapshot_put gives back. NULL: there is none. */
 struct meta_snapshot *meta_snapshot_get_by_name(struct meta_disk *disk, const char *name);
 struct meta_snapshot *meta_snapshot_get_by_uuid(struct meta_pool *pool, struct base_uuid uuid);
+/* The snapshot's own layer: from it the mount makes inode numbers, as it is never used again. */
+struct meta_snapshot *meta_snapshot_get_by_layer(struct meta_pool *pool, uint64_t layer);
 void meta_snapshot_put(struct meta_snapshot *snapshot);
 
 /*

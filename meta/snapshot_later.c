@@ -28,6 +28,11 @@ struct meta_snapshot *meta_snapshot_get_by_uuid(struct meta_pool *pool, struct b
 	return NULL;
 }
 
+struct meta_snapshot *meta_snapshot_get_by_layer(struct meta_pool *pool, uint64_t layer)
+{
+	return NULL;
+}
+
 struct meta_snapshot *meta_snapshot_next(struct meta_disk *disk, const char *after)
 {
 	return NULL;
