@@ -37,6 +37,7 @@
 #ifndef IOCORE_ENGINE_H
 #define IOCORE_ENGINE_H
 
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "base/error.h"
@@ -68,6 +69,7 @@ struct ioc_io {
 	int64_t result;
 	struct ioc_io *next;
 	void *engine_private;
+	_Atomic int cancel; /* 0: not asked for; 1: asked for; 2: on its way */
 };
 
 struct ioc_engine;
@@ -83,6 +85,11 @@ struct ioc_engine_ops {
 	 * or a negative errno when the engine is broken.
 	 */
 	int (*run)(struct ioc_engine *engine, int64_t timeout_ns);
+	/*
+	 * Ends a READ_ONCE that was submitted and is not done: its done function runs soon, from run(), with -ECANCELED
+	 * or with what it had read by then. Never fails and never blocks. Context: the owner.
+	 */
+	void (*cancel)(struct ioc_engine *engine, struct ioc_io *io);
 	/*
 	 * Makes the run() under way, or the next one, return; what the caller wrote before is seen after that
 	 * return. Any thread, async-signal-safe. Many wakes may count as one; no system call unless the owner sleeps.

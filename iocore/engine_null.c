@@ -102,6 +102,13 @@ static int null_run(struct ioc_engine *engine, int64_t timeout_ns)
 	return ran + rc + run_list(null);
 }
 
+static void null_cancel(struct ioc_engine *engine, struct ioc_io *io)
+{
+	struct ioc_engine *below = to_null(engine)->below;
+
+	below->ops->cancel(below, io);
+}
+
 static void null_wake(struct ioc_engine *engine)
 {
 	struct ioc_engine *below = to_null(engine)->below;
@@ -123,6 +130,7 @@ static const struct ioc_engine_ops null_ops = {
 	.name = "null",
 	.submit = null_submit,
 	.run = null_run,
+	.cancel = null_cancel,
 	.wake = null_wake,
 	.close = null_close,
 };

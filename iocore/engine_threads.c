@@ -50,6 +50,7 @@ struct threads_engine {
 	struct ioc_bell bell;
 	/* const after open */
 	int stop_fd; /* eventfd, readable from close() on */
+	int cancel_fd; /* eventfd, readable while a READ_ONCE that is to be cancelled has not ended */
 	unsigned worker_count;
 	pthread_t *workers;
 	/* owner */
@@ -60,6 +61,7 @@ struct threads_engine {
 	unsigned stream_thread_count;
 	unsigned streams_armed; /* READ_ONCE submitted and not done */
 	unsigned device_out;
+	unsigned cancels; /* asked for and not done */
 	/* lock */
 	pthread_mutex_t lock;
 	pthread_cond_t has_device;
@@ -152,9 +154,15 @@ static void *worker_main(void *arg)
 /* Return: false when the engine stops, with nothing read. */
 static bool read_once(const struct threads_engine *t, struct ioc_io *io)
 {
-	struct pollfd fds[] = { { .fd = io->fd, .events = POLLIN }, { .fd = t->stop_fd, .events = POLLIN } };
+	struct pollfd fds[] = { { .fd = io->fd, .events = POLLIN },
+				{ .fd = t->stop_fd, .events = POLLIN },
+				{ .fd = t->cancel_fd, .events = POLLIN } };
 
 	for (;;) {
+		if (atomic_load(&io->cancel)) {
+			io->result = -ECANCELED;
+			return true;
+		}
 		io->result = result_of(readv(io->fd, io->iov, (int)MIN(io->iov_count, (unsigned)IOV_MAX)));
 		if (io->result != -EAGAIN && io->result != -EINTR)
 			return true;
@@ -241,6 +249,7 @@ static void threads_submit(struct ioc_engine *engine, struct ioc_io *io)
 	struct threads_engine *t = to_threads(engine);
 
 	io->bytes_done = 0;
+	atomic_store(&io->cancel, 0);
 	if (io->kind == IOC_IO_REPLY) {
 		reply(t, io);
 	} else if (io->kind == IOC_IO_READ_ONCE) {
@@ -271,6 +280,31 @@ static void hand_over(struct threads_engine *t)
 	pthread_mutex_unlock(&t->lock);
 }
 
+/*
+ * All stream threads wake and look whether it is theirs. Until the owner has seen the end of the last one they find
+ * the descriptor readable and go round; that is short, as is a cancellation.
+ */
+static void threads_cancel(struct ioc_engine *engine, struct ioc_io *io)
+{
+	struct threads_engine *t = to_threads(engine);
+	const uint64_t one = 1;
+
+	assert(io->kind == IOC_IO_READ_ONCE);
+	if (atomic_exchange(&io->cancel, 1))
+		return;
+	t->cancels++;
+	(void)!write(t->cancel_fd, &one, sizeof(one)); /* can't fail: the counter is far from full */
+}
+
+static void end_stream(struct threads_engine *t, struct ioc_io *io)
+{
+	uint64_t count;
+
+	t->streams_armed--;
+	if (atomic_load(&io->cancel) && --t->cancels == 0)
+		(void)!read(t->cancel_fd, &count, sizeof(count));
+}
+
 /* All that has ended so far; what done functions bring is for the next run(). */
 static int run_ended(struct threads_engine *t)
 {
@@ -284,7 +318,7 @@ static int run_ended(struct threads_engine *t)
 	pthread_mutex_unlock(&t->lock);
 	while ((io = ioc_io_list_pop(&now))) {
 		if (io->kind == IOC_IO_READ_ONCE)
-			t->streams_armed--;
+			end_stream(t, io);
 		else if (ioc_io_is_device(io))
 			t->device_out--;
 		io->done(io, io->result);
@@ -358,6 +392,7 @@ static void free_engine(struct threads_engine *t)
 	pthread_cond_destroy(&t->has_device);
 	pthread_mutex_destroy(&t->lock);
 	close(t->stop_fd);
+	close(t->cancel_fd);
 	ioc_bell_close(&t->bell);
 	free(t->workers);
 	free(t);
@@ -375,6 +410,7 @@ static const struct ioc_engine_ops threads_ops = {
 	.name = "threads",
 	.submit = threads_submit,
 	.run = threads_run,
+	.cancel = threads_cancel,
 	.wake = threads_wake,
 	.close = threads_close,
 };
@@ -399,6 +435,11 @@ static int make_engine(unsigned workers, struct threads_engine **ret)
 		rc = -errno;
 		goto close_bell;
 	}
+	t->cancel_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (t->cancel_fd < 0) {
+		rc = -errno;
+		goto close_stop;
+	}
 	/* With default attributes none of these can fail. */
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->has_device, NULL);
@@ -406,6 +447,8 @@ static int make_engine(unsigned workers, struct threads_engine **ret)
 	*ret = t;
 	return 0;
 
+close_stop:
+	close(t->stop_fd);
 close_bell:
 	ioc_bell_close(&t->bell);
 free_memory:

@@ -14,7 +14,7 @@
  *	OP      the io's own operation
  *	POLL    the wait for readability after a READ_ONCE met EAGAIN
  *	BELL    the read of the bell's eventfd, kept armed (no io)
- *	CANCEL  a cancellation of close() (no io)
+ *	CANCEL  a cancellation (no io)
  *
  * Where an io is:
  *	device_queue   READ, WRITE, SYNC beyond the depth, or without an SQE
@@ -71,6 +71,7 @@ struct uring {
 	struct ioc_io_list stream_queue;
 	struct ioc_io *armed; /* doubly linked by next and engine_private (the previous one) */
 	bool bell_armed;
+	bool has_cancels; /* some of the armed, or of the stream queue, are to be cancelled */
 	uint64_t bell_count; /* the kernel writes it; of no interest */
 };
 
@@ -198,6 +199,7 @@ static void start_or_queue(struct uring *u, struct ioc_io *io)
 static void uring_submit(struct ioc_engine *engine, struct ioc_io *io)
 {
 	io->bytes_done = 0;
+	atomic_store_explicit(&io->cancel, 0, memory_order_relaxed);
 	start_or_queue(to_uring(engine), io);
 }
 
@@ -230,6 +232,36 @@ static void arm_bell(struct uring *u)
 	u->bell_armed = true;
 }
 
+static bool cancel(struct uring *u, const struct ioc_io *io, unsigned tag)
+{
+	struct io_uring_sqe *sqe = get_sqe(u);
+
+	if (!sqe)
+		return false;
+	io_uring_prep_cancel64(sqe, (uintptr_t)io | tag, 0);
+	set_user_data(sqe, NULL, TAG_CANCEL);
+	return true;
+}
+
+/* Return: false when some are left for want of an SQE. */
+static bool cancel_asked(struct uring *u)
+{
+	bool all = !u->stream_queue.first;
+
+	for (struct ioc_io *io = u->armed; io; io = io->next) {
+		if (atomic_load_explicit(&io->cancel, memory_order_relaxed) != 1)
+			continue;
+		/* It is in one of the two states; the other cancellation finds nothing. Sent twice if only the first got
+		 * an SQE: that finds nothing either. */
+		if (cancel(u, io, TAG_OP) && cancel(u, io, TAG_POLL))
+			atomic_store_explicit(&io->cancel, 2, memory_order_relaxed);
+		else
+			all = false;
+	}
+	u->has_cancels = !all;
+	return all;
+}
+
 /* Return: false when something is left for want of an SQE. Waiting for the depth is no such want. */
 static bool start_queued(struct uring *u)
 {
@@ -251,6 +283,8 @@ static bool start_queued(struct uring *u)
 			return false;
 		u->device_queue.first = next;
 	}
+	if (u->has_cancels && !cancel_asked(u))
+		return false;
 	return u->bell_armed;
 }
 
@@ -285,6 +319,10 @@ static bool stream_step(struct uring *u, struct ioc_io *io, unsigned tag, int re
 
 	if (io->kind == IOC_IO_READ_ONCE) {
 		armed_remove(u, io);
+		if (atomic_load_explicit(&io->cancel, memory_order_relaxed) != 0 && (again || result == -EAGAIN)) {
+			io->result = -ECANCELED;
+			return true;
+		}
 		if (result == -EAGAIN) {
 			start_poll(u, io);
 			return false;
@@ -367,15 +405,11 @@ static void uring_wake(struct ioc_engine *engine)
 	ioc_bell_ring(&to_uring(engine)->bell);
 }
 
-static bool cancel(struct uring *u, const struct ioc_io *io, unsigned tag)
+static void uring_cancel(struct ioc_engine *engine, struct ioc_io *io)
 {
-	struct io_uring_sqe *sqe = get_sqe(u);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_cancel64(sqe, (uintptr_t)io | tag, 0);
-	set_user_data(sqe, NULL, TAG_CANCEL);
-	return true;
+	assert(io->kind == IOC_IO_READ_ONCE);
+	atomic_store_explicit(&io->cancel, 1, memory_order_relaxed);
+	to_uring(engine)->has_cancels = true;
 }
 
 /*
@@ -429,6 +463,7 @@ static const struct ioc_engine_ops uring_ops = {
 	.name = "uring",
 	.submit = uring_submit,
 	.run = uring_run,
+	.cancel = uring_cancel,
 	.wake = uring_wake,
 	.close = uring_close,
 };

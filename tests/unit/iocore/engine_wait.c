@@ -106,6 +106,41 @@ ENGINE_TEST(read_once_of_a_closed_pipe_is_end_of_file)
 	close(fds[0]);
 }
 
+/* A reader that waits in the kernel, one that is not there yet, one that has its data already; others read on. */
+ENGINE_TEST(cancelled_read_once_ends_and_others_go_on)
+{
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), other_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct op op = { 0 }, other = { 0 };
+	uint64_t count = 0, other_count = 0;
+	struct rig rig;
+
+	rig_open(&rig, name, DEPTH_DEFAULT, 0);
+	op_set(&other, IOC_IO_READ_ONCE, other_fd, &other_count, sizeof(other_count), 0);
+	rig_submit(&rig, &other);
+	for (unsigned round = 0; round < 50; round++) {
+		op_set(&op, IOC_IO_READ_ONCE, fd, &count, sizeof(count), 0);
+		rig_submit(&rig, &op);
+		if (round % 3 != 0)
+			rig_run(&rig, round % 3 * NS_PER_MS);
+		rig.engine->ops->cancel(rig.engine, &op.io);
+		rig_drive_to(&rig, 1);
+		cr_assert_eq(op.done, op.submitted);
+		cr_assert_eq(op.result, -ECANCELED);
+	}
+	op_set(&op, IOC_IO_READ_ONCE, fd, &count, sizeof(count), 0);
+	rig_submit(&rig, &op);
+	eventfd_add(fd, 7);
+	rig.engine->ops->cancel(rig.engine, &op.io);
+	rig_drive_to(&rig, 1);
+	cr_assert(op.result == -ECANCELED || op.result == (int64_t)sizeof(count));
+	eventfd_add(other_fd, 3);
+	rig_drive(&rig);
+	cr_assert_eq(other_count, 3);
+	rig_close(&rig);
+	close(fd);
+	close(other_fd);
+}
+
 ENGINE_TEST(reply_writes_all_pieces_and_reports)
 {
 	struct op op = { 0 };
