@@ -85,7 +85,7 @@ static int carry_out(const struct cmd_verb *verb, struct cli_request *request)
 	struct cmd_outcome outcome = { 0 };
 
 	if (!ask(verb, request->args)) {
-		cli_complain(verb->name, "nothing was deleted");
+		cli_complain(verb->name, "nothing was done");
 		return CMD_EXIT_NOT_COMPLETED;
 	}
 	cli_progress_begin(&progress);

@@ -163,6 +163,21 @@ static bool print_mksp(const json_t *result)
 	return true;
 }
 
+static void print_repair(const json_t *repair)
+{
+	const json_t *changes = json_object_get(repair, "changes"), *change;
+	uint64_t changed = number_of(repair, "changed");
+	bool dry_run = json_is_true(json_object_get(repair, "dry_run"));
+	size_t i;
+
+	json_array_foreach(changes, i, change) {
+		print_name(change, "text");
+		putchar('\n');
+	}
+	printf("%s %llu changes; %llu problems before\n", dry_run ? "would make" : "made",
+	       (unsigned long long)changed, (unsigned long long)number_of(repair, "problems_before"));
+}
+
 /* What was found, and what was looked at. That something was found is said by the error beside it. */
 static bool print_check(const json_t *result)
 {
@@ -170,6 +185,8 @@ static bool print_check(const json_t *result)
 	uint64_t problems = number_of(result, "problems"), open_questions = number_of(result, "not_judged");
 	size_t i;
 
+	if (json_object_get(result, "repair"))
+		print_repair(json_object_get(result, "repair"));
 	json_array_foreach(findings, i, finding) {
 		printf("%s: ", string_of(finding, "kind"));
 		print_name(finding, "text");

@@ -48,7 +48,7 @@
 
 /* ---- making and freeing ------------------------------------------------------------------------ */
 
-static void check_free(struct check *check)
+void check_free(struct check *check)
 {
 	check_close_pvs(check);
 	db_read_free(check->slot);
@@ -66,7 +66,7 @@ static void check_free(struct check *check)
 	free(check);
 }
 
-static struct check *check_new(const struct meta_check_args *args, struct base_error *err)
+struct check *check_new(const struct meta_check_args *args, struct base_error *err)
 {
 	struct check *check = calloc(1, sizeof(*check));
 
@@ -74,6 +74,7 @@ static struct check *check_new(const struct meta_check_args *args, struct base_e
 		return NULL;
 	check->args = args;
 	check->err = err;
+	check->pv_flags = META_PV_READ_ONLY;
 	check->slice_records = CHECK_SLICE_RECORDS;
 	check->hunts = CHECK_HUNTS;
 	check->report = calloc(1, sizeof(*check->report));
@@ -117,7 +118,7 @@ static int check_plain(struct check *check)
 	return rc == 0 ? check_each(check, DB_VTD, check_record_only, NULL) : rc;
 }
 
-static int run_passes(struct check *check)
+int check_run_passes(struct check *check)
 {
 	static int (*const passes[])(struct check * check) = {
 		count_records, check_pool_and_pvs, check_layers, check_disks,    check_layer_tree, check_plain,
@@ -147,7 +148,7 @@ int meta_check(const struct meta_check_args *args, struct meta_check_report *ret
 	check->pool = args->pool;
 	check->env = args->pool->env;
 	check->live = !args->pool->read_only;
-	int rc = run_passes(check);
+	int rc = check_run_passes(check);
 	if (rc == 0)
 		take_report(check, ret);
 	check_free(check);
@@ -155,7 +156,7 @@ int meta_check(const struct meta_check_args *args, struct meta_check_report *ret
 }
 
 /* What the records say is taken down only when nobody can change them any more. */
-static int lock_dir(struct check *check, const char *dir)
+int check_lock_dir(struct check *check, const char *dir)
 {
 	int rc = check_pool_and_pvs(check);
 
@@ -183,9 +184,9 @@ int meta_check_dir(const char *dir, const struct meta_check_args *args, struct m
 	check->dir = dir;
 	int rc = db_open(dir, DB_OPEN_READ_ONLY, 0, &check->env, err);
 	if (rc == 0)
-		rc = lock_dir(check, dir);
+		rc = check_lock_dir(check, dir);
 	if (rc == 0)
-		rc = run_passes(check);
+		rc = check_run_passes(check);
 	if (rc == 0)
 		take_report(check, ret);
 	struct db_env *env = check->env;

@@ -15,6 +15,7 @@
  *   check_live.c       questions that only the metadata thread can answer while the pool is in use
  *   check_recount.c    one of them: the counters of a layer
  *   check_end.c        another: what lies beyond the end of a disk
+ *   check_repair.c     what follows from a finding and can be put right (meta/repair.h)
  *
  * Context: struct check belongs to the thread that runs the check; while it waits in check_live_run() the metadata
  * thread uses it, and nobody else does.
@@ -125,6 +126,7 @@ struct check {
 	struct meta_pool_record pool_record;
 	struct known_pvs *pvs;
 	const char *dir;                             /* without an open pool */
+	unsigned pv_flags;                           /* const: how its pvs are opened; META_PV_READ_ONLY: to look */
 	struct meta_pv_handle handles[POOL_PVS_MAX]; /* of dir's pvs, where opened[] */
 	bool opened[POOL_PVS_MAX];
 	struct known_layer *layers; /* by id */
@@ -146,6 +148,14 @@ struct check {
 	struct end_suspect *ends;
 	size_t end_count, end_room;
 };
+
+/* ---- check.c ------------------------------------------------------------------------------------ */
+
+struct check *check_new(const struct meta_check_args *args, struct base_error *err); /* NULL: no memory */
+void check_free(struct check *check);
+/* Of a directory's pool: locks the pvs. Return: 0; -EBUSY with err; other negative errno with err. */
+MUST_CHECK int check_lock_dir(struct check *check, const char *dir);
+MUST_CHECK int check_run_passes(struct check *check);
 
 /* ---- check_report.c --------------------------------------------------------------------------- */
 
