@@ -209,7 +209,10 @@ MUST_CHECK int fs_disk_resize(struct fs_mount *fs, struct meta_disk *disk, uint6
 /* Waits for RELEASEs on their way. Return: 0 when nobody but allowed descriptors of this mount has it open; -EBUSY. */
 MUST_CHECK int fs_disk_wait_unused(struct fs_mount *fs, struct meta_disk *disk, unsigned allowed);
 /* Opens the disk for a descriptor, with truncation if O_TRUNC is in open_flags; undone by fs_disk_release. */
-MUST_CHECK int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, struct fuse_open_out *ret);
+MUST_CHECK int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid,
+			    struct fuse_open_out *ret);
+/* Gives back what one descriptor held, when its last request has ended. */
+void fs_disk_close(struct ioc_bd *bd);
 /* One descriptor less, of one that fs_disk_open has counted. */
 void fs_disk_release(struct fs_mount *fs, struct meta_disk *disk);
 

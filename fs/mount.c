@@ -259,7 +259,7 @@ static struct fs_mount *new_mount(const struct fs_mount_args *args)
 
 	if (!fs)
 		return NULL;
-	if (fs_open_table_init(&fs->opens, ioc_pool_queue_count(args->ioc), ioc_disk_close) < 0) {
+	if (fs_open_table_init(&fs->opens, ioc_pool_queue_count(args->ioc), fs_disk_close) < 0) {
 		free(fs);
 		return NULL;
 	}

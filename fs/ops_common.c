@@ -3,9 +3,10 @@
  * The table of handlers, and what more than one of them does: opening a disk
  * for a descriptor, resizing, waiting until nobody holds it.
  *
- * Opens are counted twice: by iocore, where they keep a disk from being
- * removed, and in the open table, where the requests find it. One FUSE open is
- * one of each.
+ * Opens are counted three times: by iocore, where they keep a disk from being
+ * removed; as files, which keep it from being mapped, and are refused while it is
+ * (meta/targets.h); and in the open table, where the requests find it. One FUSE
+ * open is one of each.
  *
  * "Nobody holds it" has a subtlety: close(2) returns before its RELEASE has
  * come here, so a disk may look open to the unlink or truncate(2) that follows. Those
@@ -24,6 +25,7 @@
 
 #include "fs/internal.h"
 #include "fs/result.h"
+#include "meta/targets.h"
 
 const struct fuse_lowlevel_ops fs_ops = {
 	.lookup = fs_op_lookup,
@@ -95,27 +97,45 @@ static int truncate_for_open(struct fs_mount *fs, struct meta_disk *disk)
 	return rc;
 }
 
-int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, struct fuse_open_out *ret)
+static int open_claimed(struct fs_mount *fs, struct meta_disk *disk, int open_flags)
 {
-	uint64_t number = meta_disk_number(disk);
 	struct ioc_bd *bd;
 	int rc = 0;
 
-	if (fs->read_only && (open_flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY)
-		return -EROFS;
 	if (open_flags & O_TRUNC)
 		rc = truncate_for_open(fs, disk);
 	if (rc == 0)
 		rc = ioc_disk_open(fs->ioc, disk, &bd, NULL);
 	if (rc < 0)
 		return rc;
-	rc = fs_open_add(&fs->opens, number, bd, ioc_disk_meta(bd));
-	if (rc < 0) {
+	rc = fs_open_add(&fs->opens, meta_disk_number(disk), bd, ioc_disk_meta(bd));
+	if (rc < 0)
 		ioc_disk_close(bd);
+	return rc;
+}
+
+int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid, struct fuse_open_out *ret)
+{
+	int rc;
+
+	if (fs->read_only && (open_flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY)
+		return -EROFS;
+	rc = meta_disk_open_file(disk, pid);
+	if (rc < 0)
+		return rc;
+	rc = open_claimed(fs, disk, open_flags);
+	if (rc < 0) {
+		meta_disk_close_file(disk);
 		return rc;
 	}
-	*ret = (struct fuse_open_out){ .fh = number, .open_flags = DISK_OPEN_FLAGS };
+	*ret = (struct fuse_open_out){ .fh = meta_disk_number(disk), .open_flags = DISK_OPEN_FLAGS };
 	return 0;
+}
+
+void fs_disk_close(struct ioc_bd *bd)
+{
+	meta_disk_close_file(ioc_disk_meta(bd));
+	ioc_disk_close(bd);
 }
 
 void fs_disk_release(struct fs_mount *fs, struct meta_disk *disk)

@@ -130,7 +130,7 @@ void fs_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		fuse_reply_err(req, ESTALE);
 		return;
 	}
-	rc = fs_disk_open(fs, disk, fi->flags, &out);
+	rc = fs_disk_open(fs, disk, fi->flags, fuse_req_ctx(req)->pid, &out);
 	if (rc < 0)
 		fs_answer(req, rc);
 	else if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) < 0)

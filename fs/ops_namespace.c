@@ -207,7 +207,7 @@ void fs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		rc = disk ? 0 : -ENOENT;
 	}
 	if (rc == 0)
-		rc = fs_disk_open(fs, disk, fi->flags, &out);
+		rc = fs_disk_open(fs, disk, fi->flags, fuse_req_ctx(req)->pid, &out);
 	if (rc < 0)
 		fs_answer(req, rc);
 	else if (answer_create(req, disk, &out) < 0)

@@ -120,6 +120,11 @@ static void unlink_disk(struct meta_disk *disk)
 	disk->pool->disk_count--;
 }
 
+struct meta_disk *catalog_disk_by_number(struct meta_pool *pool, uint64_t number)
+{
+	return find_number(pool, number);
+}
+
 struct meta_store *catalog_store_by_id(struct meta_pool *pool, uint64_t store_id)
 {
 	struct meta_store *store = pool->stores;
@@ -371,6 +376,8 @@ int catalog_load(struct meta_pool *pool, struct base_error *err)
 		rc = base_error_set_errno(err, -ENOMEM, "layers");
 	if (rc == 0)
 		rc = each_record(pool, txn, DB_DISK, &table, err);
+	if (rc == 0)
+		rc = targets_load(pool, txn, err);
 	db_read_end(txn);
 	db_read_free(txn);
 	free(table.slots);
@@ -400,6 +407,7 @@ void catalog_free(struct meta_pool *pool)
 	while (pool->stores)
 		store_put(pool->stores);
 	free(pool->sorted);
+	targets_free(pool);
 }
 
 /* ---- windows ------------------------------------------------------------------------------ */

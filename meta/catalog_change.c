@@ -170,14 +170,21 @@ static int remove_fn(struct mw_call *call, struct db_txn *txn)
 	struct meta_disk *disk = call->arg;
 	struct meta_layer_record layer = disk->store->layer;
 	struct db_key key = db_key_u64(disk->number);
+	char holder[2 * META_DEVICE_NAME_BYTES_MAX + 32] = "a VTD";
 
 	pthread_mutex_lock(&call->pool->catalog_lock);
-	int rc = disk->removed ? -ENOENT : disk->opens > 0 ? -EBUSY : 0;
+	bool mapped = disk->vtds > 0;
+	if (mapped)
+		targets_describe_holder(call->pool, disk->number, holder, sizeof(holder));
+	int rc = disk->removed ? -ENOENT : disk->opens > 0 || mapped ? -EBUSY : 0;
 	if (rc == 0)
 		disk->removed = true;
 	pthread_mutex_unlock(&call->pool->catalog_lock);
 	if (rc == -ENOENT)
 		return base_error_set(call->err, rc, "disk %s is gone already", disk->record.name);
+	if (mapped && rc == -EBUSY)
+		return base_error_set(call->err, rc, "disk %s is mapped, as %s: unmap it first (`bdfs rmvdev`)",
+				      disk->record.name, holder);
 	if (rc == -EBUSY)
 		return base_error_set(
 			call->err, rc,

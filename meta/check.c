@@ -111,17 +111,10 @@ static int count_records(struct check *check)
 	return rc;
 }
 
-static int check_plain(struct check *check)
-{
-	int rc = check_each(check, DB_ADAPTER, check_record_only, NULL);
-
-	return rc == 0 ? check_each(check, DB_VTD, check_record_only, NULL) : rc;
-}
-
 int check_run_passes(struct check *check)
 {
 	static int (*const passes[])(struct check * check) = {
-		count_records, check_pool_and_pvs, check_layers, check_disks,    check_layer_tree, check_plain,
+		count_records, check_pool_and_pvs, check_layers, check_disks,    check_layer_tree, check_targets,
 		check_space,   check_map,          check_owners, check_recounts, check_ends,       check_labels,
 	};
 	int rc = 0;

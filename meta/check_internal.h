@@ -8,6 +8,7 @@
  *   check_pool.c       the pool record, the pvs, their labels
  *   check_layers.c     layers and snapshots
  *   check_disks.c      disks
+ *   check_targets.c    adapters and VTDs
  *   check_map.c        index and leaves, one pass
  *   check_space.c      the space bitmap by itself
  *   check_owners.c     what the space bitmap and the maps disagree on
@@ -192,9 +193,6 @@ int check_cant_read(struct check *check, enum db_kind kind, int rc);
 typedef int check_record_fn(struct check *check, struct db_txn *txn, const struct db_key *key,
 			    const struct db_value *value, void *arg);
 MUST_CHECK int check_each(struct check *check, enum db_kind kind, check_record_fn *fn, void *arg);
-/* fn for records that have no rule of their own yet. */
-int check_record_only(struct check *check, struct db_txn *txn, const struct db_key *key, const struct db_value *value,
-		      void *arg);
 /* Makes room for one more element of an array. Return: 0, -ENOMEM. */
 MUST_CHECK int check_room(void **array, size_t *room, size_t count, size_t element_bytes);
 
@@ -223,6 +221,10 @@ MUST_CHECK int check_layer_tree(struct check *check);
 struct known_layer *check_layer_by_id(const struct check *check, uint64_t id);
 struct known_layer *check_layer_by_store(const struct check *check, uint64_t store);
 MUST_CHECK int check_disks(struct check *check);
+
+/* ---- check_targets.c --------------------------------------------------------------------------- */
+
+MUST_CHECK int check_targets(struct check *check);
 
 /* ---- check_map.c -------------------------------------------------------------------------------- */
 

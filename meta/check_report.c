@@ -45,6 +45,9 @@ const char *meta_check_kind_to_text(enum meta_check_kind kind)
 		[META_CHECK_DISK_WITHOUT_LAYER] = "disk-without-layer",
 		[META_CHECK_DISK_LAYER] = "disk-layer",
 		[META_CHECK_SNAPSHOT] = "snapshot",
+		[META_CHECK_VTD_WITHOUT_ADAPTER] = "vtd-without-adapter",
+		[META_CHECK_VTD_WITHOUT_BD] = "vtd-without-bd",
+		[META_CHECK_VTD_TWICE] = "vtd-twice",
 		[META_CHECK_LAYER_ORPHAN] = "layer-orphan",
 		[META_CHECK_LAYER_PARENT] = "layer-parent",
 		[META_CHECK_LAYER_CHILDREN] = "layer-children",
@@ -237,10 +240,4 @@ int check_each(struct check *check, enum db_kind kind, check_record_fn *fn, void
 			rc = check_tick(check);
 	}
 	return rc == DB_NOT_FOUND ? 0 : rc;
-}
-
-int check_record_only(struct check *check, struct db_txn *txn, const struct db_key *key, const struct db_value *value,
-		      void *arg)
-{
-	return 0;
 }

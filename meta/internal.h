@@ -29,6 +29,7 @@
 #include "meta/pool.h"
 #include "meta/pv.h"
 #include "meta/records.h"
+#include "meta/records_target.h"
 #include "meta/restart.h"
 #include "meta/space.h"
 
@@ -115,6 +116,10 @@ struct meta_disk {
 	struct meta_disk *size_dirty_next;
 	/* catalog_lock: */
 	unsigned refs, opens;
+	unsigned files;      /* open files of the mount, by descriptor */
+	unsigned vtds;       /* that map it, those about to be made included */
+	unsigned exclusive;  /* of these, the ones that are not shared: 0 or 1 */
+	pid_t announced;     /* may open it once as a file of its mapping; 0 = none */
 	bool removed;                              /* or about to be: not to be opened */
 	struct base_msg free_msg;                  /* to BG, when the last reference of a removed disk goes */
 	struct meta_disk *name_next, *number_next; /* hash chains */
@@ -213,6 +218,19 @@ struct range_table {
 
 #define DISK_HASH 4096
 
+/* An adapter or a VTD; which, its table says. */
+struct target {
+	char name[META_DEVICE_NAME_BYTES_MAX + 1]; /* const */
+	union {
+		struct meta_adapter_record adapter;
+		struct meta_vtd_record vtd;
+	};
+};
+struct target_table {
+	struct target **items; /* in order of name */
+	size_t count, room;
+};
+
 struct meta_pool {
 	char dir[4096]; /* const */
 	const struct meta_pv_ops *pv_ops;
@@ -234,7 +252,8 @@ struct meta_pool {
 	size_t sorted_count;
 	bool sorted_valid;
 	struct meta_store *stores;
-	pthread_cond_t closed_cond; /* a disk's opens went to 0 */
+	pthread_cond_t closed_cond; /* a disk's opens went to 0, or a file of it was closed */
+	struct target_table adapters, vtds; /* catalog_lock; MW writes */
 
 	/* Failure: sticky. */
 	_Atomic int failed_code; /* negative errno, 0 = none */
@@ -364,9 +383,26 @@ struct meta_store *catalog_store_by_id(struct meta_pool *pool, uint64_t store_id
 int catalog_put_pool(struct meta_pool *pool, struct db_txn *txn, const struct meta_pool_record *rec);
 int catalog_put_layer(struct db_txn *txn, uint64_t id, const struct meta_layer_record *rec);
 int catalog_put_disk(struct db_txn *txn, uint64_t number, const struct meta_disk_record *rec);
+struct meta_disk *catalog_disk_by_number(struct meta_pool *pool, uint64_t number);
 void catalog_recall_windows(struct meta_pool *pool);
 void disk_window_return(struct meta_disk *disk);
 void disk_free(struct meta_disk *disk);   /* BG, or at close */
 void store_put(struct meta_store *store); /* BG, or at close */
+
+/* targets.c; those that touch the tables: under catalog_lock, or on MW where they only look. */
+struct meta_vtd_info;
+int targets_load(struct meta_pool *pool, struct db_txn *txn, struct base_error *err);
+void targets_free(struct meta_pool *pool);
+struct target *target_new(const char *name);
+struct target *target_find(const struct target_table *table, const char *name);
+int target_reserve(struct target_table *table); /* for one more */
+void target_insert(struct target_table *table, struct target *target);
+void target_drop(struct target_table *table, struct target *target);
+void target_fill_vtd(const struct target *target, struct meta_vtd_info *ret);
+struct meta_disk *target_disk(struct meta_pool *pool, const struct meta_vtd_record *rec); /* takes catalog_lock */
+void target_claim(struct meta_disk *disk, const struct meta_vtd_record *rec);
+void target_unclaim(struct meta_disk *disk, const struct meta_vtd_record *rec);
+/* "VTD vtscsi0 on vhost0": one that maps the disk. buf stays as it is when none does. */
+void targets_describe_holder(struct meta_pool *pool, uint64_t disk, char *buf, size_t room);
 
 #endif

@@ -5,6 +5,7 @@
  * must encode to the very bytes it came from.
  */
 #include "meta/records.h"
+#include "meta/records_target.h"
 #include "tests/fuzz/fuzz.h"
 
 #define TARGET(kind)                                                                                                   \
@@ -24,9 +25,12 @@ TARGET(layer)
 TARGET(snapshot)
 TARGET(index)
 TARGET(space)
+TARGET(adapter)
+TARGET(vtd)
 
 static void (*const targets[])(const uint8_t *data, size_t size) = { fuzz_pool,     fuzz_pv,    fuzz_disk, fuzz_layer,
-								     fuzz_snapshot, fuzz_index, fuzz_space };
+								     fuzz_snapshot, fuzz_index, fuzz_space,
+								     fuzz_adapter,  fuzz_vtd };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

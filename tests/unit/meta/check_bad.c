@@ -16,12 +16,14 @@ static void setup(void)
 
 	rig_make_dir(true);
 	rig_make_pool(RIG_BYTES);
-	/* Of the kinds that a pool of this release has no records of, one each. */
+	/* Of the kinds that the rig's pool has no records of, one each. */
 	struct rig_disk a = rig_disk("a");
 	struct meta_snapshot_record snapshot = { .disk = a.number, .name = "old", .layer = a.rec.head_layer };
 	rig_put(DB_SNAPSHOT, db_key_bytes(uuid, sizeof(uuid)), buf, meta_snapshot_encode(&snapshot, buf));
-	rig_put(DB_ADAPTER, db_key_bytes("vhost0", 6), "adapter", 7);
-	rig_put(DB_VTD, db_key_bytes("vtd0", 4), "vtd", 3);
+	struct meta_adapter_record adapter = { .transport = META_TRANSPORT_LOOP };
+	struct meta_vtd_record vtd = { .adapter = "vhost0", .lun = meta_lun_of_index(1), .disk = a.number };
+	rig_put(DB_ADAPTER, db_key_bytes("vhost0", 6), buf, meta_adapter_encode(&adapter, buf));
+	rig_put(DB_VTD, db_key_bytes("vtd0", 4), buf, meta_vtd_encode(&vtd, buf));
 }
 
 TestSuite(meta_check_bad, .init = setup, .fini = rig_remove_dir, .timeout = 60);
@@ -79,6 +81,8 @@ static unsigned list_records(struct planted *ret)
 		{ DB_MAP, db_key_u64_u64(a.layer.store_id, 0) },
 		{ DB_MAP, db_key_u64_u64(b.layer.store_id, 0) },
 		{ DB_SPACE, db_key_u64(0) },
+		{ DB_ADAPTER, db_key_bytes("vhost0", 6) },
+		{ DB_VTD, db_key_bytes("vtd0", 4) },
 	};
 
 	memcpy(ret, all, sizeof(all));
@@ -102,8 +106,8 @@ Test(meta_check_bad, a_record_that_no_encoder_writes_is_found_and_is_all_that_is
 
 Test(meta_check_bad, a_record_under_a_key_that_none_has_is_found)
 {
-	static const enum db_kind kinds[] = { DB_POOL,     DB_PV,    DB_DISK, DB_LAYER,
-					      DB_SNAPSHOT, DB_INDEX, DB_MAP,  DB_SPACE };
+	static const enum db_kind kinds[] = { DB_POOL,     DB_PV,    DB_DISK, DB_LAYER,   DB_SNAPSHOT,
+					      DB_INDEX,    DB_MAP,   DB_SPACE, DB_ADAPTER, DB_VTD };
 	/* Before, between and after the right ones. */
 	struct db_key keys[] = { db_key_bytes("\0", 1), db_key_bytes("\0\0\0\0\0\0\0\3\1", 9),
 				 db_key_bytes("~~~", 3) };
