@@ -22,6 +22,10 @@
  * cut, and the verbs under way run to their end. Long ones notice at their next
  * progress report.
  *
+ * Who is answered before his request was read, because he is one too many or
+ * what he sent is no request, keeps his connection until he closes it, a second
+ * at most: a close with bytes unread would take the answer away from him.
+ *
  * Failure modes: half a request, one of a hostile length, or none at all costs
  * one thread five seconds at most and is answered with what was wrong, if the
  * peer still listens. A peer that goes away in mid-verb is noticed by progress
@@ -43,6 +47,7 @@
 #include "base/log.h"
 #include "cmd/control.h"
 #include "cmd/frame.h"
+#include "cmd/linger.h"
 #include "cmd/text.h"
 
 #define SERVING_THREADS 4
@@ -70,6 +75,7 @@ struct cmd_server {
 	pthread_cond_t work;
 	uint64_t next_ticket;
 	struct cmd_connection slots[CMD_CONNECTIONS_MAX];
+	struct cmd_linger linger; /* the acceptor's */
 	pthread_t acceptor, threads[SERVING_THREADS];
 	unsigned started; /* threads that run: the acceptor is the last one */
 };
@@ -143,34 +149,47 @@ static void admit(struct cmd_server *server, int fd)
 		log_warning("control socket: uid %u (pid %d) is neither root nor the pool's owner: refused",
 			    (unsigned)peer.uid, (int)peer.pid);
 		send_and_drop(fd, refusal(-EACCES, "only root and the pool's owner may do this"), REFUSAL_TIMEOUT_MS);
-		close(fd);
+		cmd_linger_add(&server->linger, fd);
 	} else if (!enqueue(server, fd, peer)) {
 		send_and_drop(fd, refusal(-EAGAIN, "too many commands at once for this pool: try again"),
 			      REFUSAL_TIMEOUT_MS);
-		close(fd);
+		cmd_linger_add(&server->linger, fd);
+	}
+}
+
+static void accept_one(struct cmd_server *server)
+{
+	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd >= 0) {
+		admit(server, fd);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		struct pollfd stop = { .fd = server->stop_fd, .events = POLLIN };
+
+		/* The peer stays in the backlog, so poll would return at once for ever: wait for room. */
+		poll(&stop, 1, 100);
 	}
 }
 
 static void *accept_loop(void *arg)
 {
 	struct cmd_server *server = arg;
-	struct pollfd pfds[2] = {
+	struct pollfd pfds[2 + CMD_LINGER_MAX] = {
 		{ .fd = server->listen_fd, .events = POLLIN },
 		{ .fd = server->stop_fd, .events = POLLIN },
 	};
 
 	while (!atomic_load(&server->stopping)) {
-		if (poll(pfds, 2, -1) < 0 || !(pfds[0].revents & POLLIN))
+		int timeout_ms;
+		unsigned lingering = cmd_linger_poll(&server->linger, pfds + 2, &timeout_ms);
+
+		if (poll(pfds, 2 + lingering, timeout_ms) < 0)
 			continue;
-
-		int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-
-		if (fd >= 0)
-			admit(server, fd);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			/* The peer stays in the backlog, so poll would return at once for ever: wait for room. */
-			poll(&pfds[1], 1, 100);
+		cmd_linger_turn(&server->linger);
+		if (pfds[0].revents & POLLIN)
+			accept_one(server);
 	}
+	cmd_linger_done(&server->linger);
 	return NULL;
 }
 
@@ -227,6 +246,8 @@ static void serve_one(struct cmd_server *server, struct cmd_connection *connecti
 			send_and_drop(connection->fd, refusal(-EAGAIN, unmounting), REFUSAL_TIMEOUT_MS);
 		else if (r != -ENODATA) /* somebody who only looked whether we are there */
 			send_and_drop(connection->fd, refusal(r, receive_words(r)), REFUSAL_TIMEOUT_MS);
+		if (r != -ENODATA)
+			cmd_linger_now(connection->fd, REFUSAL_TIMEOUT_MS);
 		release(connection);
 		return;
 	}
@@ -338,6 +359,7 @@ static void wake_all(struct cmd_server *server)
 static void turn_away(int fd)
 {
 	send_and_drop(fd, refusal(-EAGAIN, unmounting), REFUSAL_TIMEOUT_MS);
+	cmd_linger_now(fd, REFUSAL_TIMEOUT_MS);
 	close(fd);
 }
 
@@ -359,6 +381,7 @@ static void turn_away_waiting(struct cmd_server *server)
 	for (size_t i = 0; i < CMD_CONNECTIONS_MAX; i++)
 		if (is_waiting(&server->slots[i])) {
 			send_and_drop(server->slots[i].fd, refusal(-EAGAIN, unmounting), REFUSAL_TIMEOUT_MS);
+			cmd_linger_now(server->slots[i].fd, REFUSAL_TIMEOUT_MS);
 			release(&server->slots[i]);
 		}
 	while (server->listen_fd >= 0 && (fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0)

@@ -243,6 +243,65 @@ Test(cmd_control, the_thirty_third_is_turned_away)
 		close(fds[i]);
 }
 
+/* The answer is on its way before the request is: a close of the other side would make this send fail. */
+Test(cmd_control, who_is_turned_away_can_send_his_request_all_the_same_and_is_answered)
+{
+	static char request[256 * 1024];
+	int fds[CMD_CONNECTIONS_MAX], more;
+	char byte;
+
+	for (int i = 0; i < CMD_CONNECTIONS_MAX; i++)
+		fds[i] = connect_raw();
+	more = connect_raw();
+	cr_assert_eq(recv(more, &byte, 1, MSG_PEEK), 1);
+	pause_ms(50); /* for a server that closes */
+	cr_assert_eq(send(more, request, sizeof(request), MSG_NOSIGNAL), (ssize_t)sizeof(request), "%m");
+	cr_assert_eq(receive_error(more), -EAGAIN);
+	cr_assert_eq(recv(more, &byte, 1, 0), 0, "more than one answer, or a reset: %m");
+	close(more);
+	for (int i = 0; i < CMD_CONNECTIONS_MAX; i++)
+		close(fds[i]);
+}
+
+Test(cmd_control, a_request_of_hostile_length_can_be_sent_on_and_its_answer_is_not_lost)
+{
+	uint32_t length = UINT32_MAX;
+	static char body[64 * 1024];
+	char byte;
+	int fd = connect_raw();
+
+	cr_assert_eq(send(fd, &length, sizeof(length), MSG_NOSIGNAL), (ssize_t)sizeof(length));
+	cr_assert_eq(recv(fd, &byte, 1, MSG_PEEK), 1);
+	cr_assert_eq(send(fd, body, sizeof(body), MSG_NOSIGNAL), (ssize_t)sizeof(body), "%m");
+	cr_assert_eq(receive_error(fd), -EMSGSIZE);
+	close(fd);
+}
+
+/* One who is turned away and neither reads nor closes: he is let go of, and others are served. */
+Test(cmd_control, those_turned_away_who_stay_do_not_add_up)
+{
+	int fds[CMD_CONNECTIONS_MAX], more[200];
+	struct cmd_outcome outcome;
+
+	for (int i = 0; i < CMD_CONNECTIONS_MAX; i++)
+		fds[i] = connect_raw();
+	for (size_t i = 0; i < ARRAY_LEN(more); i++)
+		more[i] = connect_raw();
+	for (int i = 0; i < CMD_CONNECTIONS_MAX; i++)
+		close(fds[i]);
+	for (int i = 0;; i++) {
+		cr_assert_eq(call("x", NULL, &outcome), 0, "%s", err.text);
+		bool is_served = outcome.code == 0;
+		cmd_outcome_done(&outcome);
+		if (is_served)
+			break;
+		cr_assert_lt(i, 500);
+		pause_ms(10);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(more); i++)
+		close(more[i]);
+}
+
 Test(cmd_control, places_are_given_back)
 {
 	struct cmd_outcome outcome;
