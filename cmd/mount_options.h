@@ -14,8 +14,9 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "iocore/pool.h"
 
-#define CMD_QUEUES_MAX 64
+#define CMD_QUEUES_MAX IOC_QUEUES_MAX
 
 struct cmd_mount_options {
 	bool read_only;

@@ -21,9 +21,12 @@ struct meta_disk;
 struct ioc_pool;
 struct ioc_queue;
 
+/* The epochs of meta have places for so many, and for the threads beside them. */
+#define IOC_QUEUES_MAX 32
+
 struct ioc_pool_args {
 	const char *engine; /* "uring", "threads", "null", NULL = probe */
-	unsigned queues;    /* queue threads; 0 = one a core, at most 8 */
+	unsigned queues;    /* queue threads; 0 = one a core, at most 8; IOC_QUEUES_MAX at most */
 	unsigned depth;     /* device operations in flight per queue; 0 = 256 */
 };
 

@@ -176,8 +176,10 @@ int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, stru
 	struct ioc_pool *pool = calloc(1, sizeof(*pool));
 	unsigned queues = args->queues ? args->queues : default_queues();
 
-	if (queues > 32)
-		queues = 32;
+	if (queues > IOC_QUEUES_MAX) {
+		free(pool);
+		return base_error_set(err, -EINVAL, "%u queues: there can be %d at most", queues, IOC_QUEUES_MAX);
+	}
 	if (pool)
 		pool->queues = calloc(queues, sizeof(*pool->queues));
 	if (!pool || !pool->queues) {
