@@ -539,7 +539,7 @@ static int clean_fn(struct mw_call *call, struct db_txn *txn)
 	if (rc < 0) {
 		restart_mark_failed(pool->log);
 		pool_fail(pool, rc, "a pv could not be synced");
-		return rc;
+		return base_error_set_errno(call->err, rc, "a pv of pool %s could not be synced", pool->record.name);
 	}
 	call->record->label_floor = pool->label_written;
 	/* Only what is known to be discarded: an interrupted walk over free space starts again. */
@@ -552,6 +552,19 @@ static void drain(struct meta_pool *pool)
 	/* Every queue has ended, so the epochs drain at once. */
 	while (!bg_no_batches(pool))
 		bg_drain_step(pool);
+}
+
+/* What a restart finds is another thing after a failed data sync, whenever that was: docs/durability.md. */
+static int say_what_is_kept(struct meta_pool *pool, int rc, struct base_error *err)
+{
+	if (restart_is_marked_failed(pool->log))
+		return base_error_set_errno(err, rc,
+					    "the last commit of pool %s failed: a data sync has failed, so the restart "
+					    "log is void and what was not committed before is lost",
+					    pool->record.name);
+	return base_error_set_errno(
+		err, rc, "the last commit of pool %s failed: what was not flushed is kept in the restart log",
+		pool->record.name);
 }
 
 int meta_pool_close(struct meta_pool *pool, struct base_error *err)
@@ -568,10 +581,7 @@ int meta_pool_close(struct meta_pool *pool, struct base_error *err)
 			drain(pool);
 			rc = mw_call_wait(pool, &call);
 		} else {
-			base_error_set_errno(
-				err, rc,
-				"the last commit of pool %s failed: what was not flushed is kept in the restart log",
-				pool->record.name);
+			say_what_is_kept(pool, rc, err);
 		}
 		if (!pool->no_threads)
 			mw_stop(pool);

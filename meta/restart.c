@@ -330,3 +330,8 @@ void restart_mark_failed(struct restart_log *log)
 {
 	atomic_store(&log->header->failed, 1);
 }
+
+bool restart_is_marked_failed(struct restart_log *log)
+{
+	return atomic_load(&log->header->failed) != 0;
+}

@@ -88,6 +88,7 @@ bool restart_switch(struct restart_log *log);
 void restart_drop_old(struct restart_log *log);
 /* A data sync failed: the next open does not replay this log, and says so. */
 void restart_mark_failed(struct restart_log *log);
+bool restart_is_marked_failed(struct restart_log *log);
 
 /* This boot's id, from /proc/sys/kernel/random/boot_id; all zero where there is none. */
 struct base_uuid restart_boot_id(void);
