@@ -33,14 +33,14 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-static void raise_open_files(void)
+static void raise_limit(int resource)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+	if (getrlimit(resource, &limit) < 0)
 		return;
 	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	setrlimit(resource, &limit);
 }
 
 static void spare_from_oom_killer(void)
@@ -57,7 +57,8 @@ static void spare_from_oom_killer(void)
 
 void cmd_env_prepare(void)
 {
-	raise_open_files();
+	raise_limit(RLIMIT_NOFILE);
+	raise_limit(RLIMIT_MEMLOCK); /* request memory: base/memory.h */
 	spare_from_oom_killer();
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }

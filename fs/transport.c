@@ -39,6 +39,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "fs/internal.h"
 #include "fs/result.h"
 
@@ -50,6 +51,8 @@
 #define READS_BUSY 2
 /* Long enough that a load that comes and goes does not have queues come and go with it. */
 #define QUIET_REQUESTS 256
+/* Their memory is had before the mount is: enough to go on when no page is to be had. */
+#define SLOTS_LOCKED 4
 
 static void arm_reads(struct fs_queue *q);
 
@@ -308,6 +311,9 @@ static int queue_init(struct fs_mount *fs, struct fs_queue *q, unsigned number)
 	 * fusermount3) has no business with requests in flight. Both are wishes. */
 	(void)madvise(q->memory, SLOTS * stride, MADV_NOHUGEPAGE);
 	(void)madvise(q->memory, SLOTS * stride, MADV_DONTFORK);
+	/* The slots are linked so that the last is taken first; those few are there from the start. */
+	base_memory_lock(q->memory, SLOTS * stride, 0);
+	base_memory_lock(q->memory + (SLOTS - SLOTS_LOCKED) * stride, SLOTS_LOCKED * stride, SLOTS_LOCKED * stride);
 	for (unsigned i = 0; i < SLOTS; i++) {
 		struct fs_slot *slot = &q->slots[i];
 

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/memory.h"
 #include "iocore/internal.h"
 
 int bounce_pool_init(struct bounce_pool *pool)
@@ -21,6 +22,8 @@ int bounce_pool_init(struct bounce_pool *pool)
 	pool->map = mmap(NULL, pool->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pool->map == MAP_FAILED)
 		return -ENOMEM;
+	/* Who holds a buffer always comes to an end: with the small ones and one large there is always progress. */
+	base_memory_lock(pool->map, pool->map_bytes, BOUNCE_SMALL_COUNT * BOUNCE_SMALL_BYTES + BOUNCE_LARGE_BYTES);
 	char *at = pool->map;
 	for (unsigned i = 0; i < ARRAY_LEN(pool->all); i++) {
 		struct bounce *bounce = &pool->all[i];

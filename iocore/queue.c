@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/park.h"
 #include "iocore/internal.h"
 
@@ -102,6 +103,7 @@ static void *queue_main(void *arg)
 	/* A daemon below a file system that is being written back must not wait for that write-back when it needs
 	 * memory. Needs CAP_SYS_RESOURCE; without it things work, with that risk. */
 	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	base_memory_lock_stack();
 	int rc = open_engine(queue);
 	if (rc == 0)
 		base_mailbox_init(&queue->box, wake_engine, queue);
