@@ -217,6 +217,11 @@ static bool print_mount(const json_t *result)
 		snprintf(text, sizeof(text), "engine %s, since %s", string_of(result, "engine"), why);
 		cli_complain(cmd_mount.name, text);
 	}
+	if (string_of(result, "faults")[0]) {
+		snprintf(text, sizeof(text), "faults are injected into this pool's devices: %.200s",
+			 string_of(result, "faults"));
+		cli_complain(cmd_mount.name, text);
+	}
 	return true;
 }
 
@@ -288,6 +293,7 @@ static void print_counters(const json_t *daemon)
 
 static void print_daemon(const json_t *daemon)
 {
+	const json_t *faults = json_object_get(daemon, "faults");
 	const char *why = string_of(daemon, "engine_why");
 
 	printf("MOUNTED ON:  ");
@@ -298,6 +304,12 @@ static void print_daemon(const json_t *daemon)
 	print_duration(number_of(daemon, "uptime_s"));
 	printf(", engine %s%s%s, %llu queues\n", string_of(daemon, "engine"), why[0] ? " since " : "", why,
 	       (unsigned long long)number_of(daemon, "queues"));
+	if (json_is_object(faults)) {
+		printf("FAULTS:      injected on purpose, %llu so far, by ",
+		       (unsigned long long)number_of(faults, "injected"));
+		print_name(faults, "rules");
+		putchar('\n');
+	}
 	print_counters(daemon);
 }
 

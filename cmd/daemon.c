@@ -52,6 +52,7 @@
 #include "fs/fs.h"
 #include "iocore/pool.h"
 #include "meta/pool.h"
+#include "meta/pv_fault.h"
 
 #define BUSY_PATIENCE_MS 5000 /* another command may hold the pool for a moment */
 #define BUSY_STEP_MS 50
@@ -61,6 +62,8 @@
 
 struct daemon {
 	const struct cmd_daemon_args *args;
+	struct base_fault *fault; /* NULL, or what goes wrong on purpose */
+	struct meta_pv_fault_ctx pv_fault;
 	struct meta_pool *meta;
 	struct ioc_pool *ioc;
 	struct fs_mount *fs;
@@ -113,6 +116,7 @@ static void fill_service(struct daemon *d)
 		.pid = getpid(),
 		.started_s = (uint64_t)time(NULL),
 		.read_only = d->args->options.read_only,
+		.fault = d->fault,
 		.unmount = service_unmount,
 		.disk_changed = service_disk_changed,
 		.disk_renamed = service_disk_renamed,
@@ -159,6 +163,10 @@ static int open_meta(struct daemon *d, struct base_error *err)
 {
 	struct meta_pool_open_args args = { .dir = d->args->pool.directory };
 
+	if (d->fault) {
+		args.pv_ops = &meta_pv_fault;
+		args.pv_ctx = &d->pv_fault;
+	}
 	/* By the clock: an attempt may itself wait for a dead daemon's last requests. */
 	uint64_t deadline_ns = base_clock_ns() + BUSY_PATIENCE_MS * UINT64_C(1000000);
 
@@ -173,10 +181,21 @@ static int open_meta(struct daemon *d, struct base_error *err)
 	}
 }
 
+static int open_faults(struct daemon *d, struct base_error *err)
+{
+	const char *text = d->args->options.faults;
+	int r = text[0] ? base_fault_open(text, &d->fault, err) : 0;
+
+	d->pv_fault.fault = d->fault;
+	return r;
+}
+
 static int open_ioc(struct daemon *d, struct base_error *err)
 {
 	const struct cmd_mount_options *o = &d->args->options;
-	struct ioc_pool_args args = { .engine = o->engine[0] ? o->engine : NULL, .queues = o->queues };
+	struct ioc_pool_args args = { .engine = o->engine[0] ? o->engine : NULL,
+				      .queues = o->queues,
+				      .fault = d->fault };
 
 	return ioc_pool_open(d->meta, &args, &d->ioc, err);
 }
@@ -282,6 +301,7 @@ static int close_all(struct daemon *d, struct base_error *err)
 		log_info("pool %s: unmounted from %s, everything committed", d->args->pool.name, d->args->mountpoint);
 	if (d->dispatch)
 		cmd_dispatch_free(d->dispatch, r, err);
+	base_fault_close(d->fault);
 	if (d->signal_fd >= 0)
 		close(d->signal_fd);
 	if (d->gone_fd >= 0)
@@ -309,6 +329,8 @@ static int open_all(struct daemon *d, struct base_error *err)
 {
 	int r = open_events(d, err);
 
+	if (r == 0)
+		r = open_faults(d, err);
 	if (r == 0)
 		r = open_meta(d, err);
 	if (r == 0)
@@ -396,10 +418,10 @@ static void serve(struct daemon *d)
 
 static json_t *describe(struct daemon *d)
 {
-	return json_pack("{s:o, s:o, s:i, s:s, s:o, s:i}", "pool", cmd_text_to_json(d->args->pool.name), "mountpoint",
+	return json_pack("{s:o, s:o, s:i, s:s, s:o, s:o, s:i}", "pool", cmd_text_to_json(d->args->pool.name), "mountpoint",
 			 cmd_text_to_json(d->args->mountpoint), "pid", (int)getpid(), "engine",
 			 ioc_pool_engine_name(d->ioc), "engine_why", cmd_text_to_json(ioc_pool_engine_why(d->ioc)),
-			 "queues", (int)ioc_pool_queue_count(d->ioc));
+			 "faults", cmd_text_to_json(d->fault ? base_fault_text(d->fault) : NULL), "queues", (int)ioc_pool_queue_count(d->ioc));
 }
 
 static int serve_to_the_end(struct daemon *d, struct base_error *err)

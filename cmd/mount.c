@@ -31,7 +31,7 @@ static const struct cmd_option options[] = {
 	{ "o", NULL, CMD_TEXT, 0, "OPTIONS", "mount options, with commas between: see mount.bdfs(8)" },
 	{ "ro", NULL, CMD_FLAG, 0, NULL, "read-only" },
 	{ "allow-other", "allow_other", CMD_FLAG, 0, NULL, "for all users, by the files' permissions" },
-	{ "engine", NULL, CMD_TEXT, 0, "NAME", "uring or threads, instead of what works best here" },
+	{ "engine", NULL, CMD_TEXT, 0, "NAME", "uring or threads, instead of what works best here; or fault:RULES, to rehearse" },
 	{ "queues", NULL, CMD_NUMBER, 0, "N", "queue threads (one a core, at most 8)" },
 	{ "foreground", "f", CMD_FLAG, 0, NULL, "serve in this process, with messages on standard error" },
 	{ "sloppy", NULL, CMD_FLAG, 0, NULL, "pass over unknown mount options" },
@@ -41,6 +41,7 @@ static const struct cmd_option options[] = {
 static int read_options(const json_t *args, struct cmd_daemon_args *d, struct base_error *err)
 {
 	struct cmd_mount_options *o = &d->options;
+	char text[sizeof(o->faults) + 64];
 	int64_t queues = cmd_arg_number(args, "queues", 0);
 	int r = cmd_arg_text(args, "o", d->given_options, sizeof(d->given_options), err);
 
@@ -57,10 +58,10 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 		o->queues = (unsigned)queues;
 	if (!cmd_arg_is_set(args, "engine"))
 		return 0;
-	r = cmd_arg_text(args, "engine", o->engine, sizeof(o->engine), err);
-	if (r == 0 && o->engine[0] == '\0')
-		r = base_error_set(err, -EINVAL, "-engine: an empty name");
-	return r == -ENAMETOOLONG ? base_error_set(err, -EINVAL, "-engine: there is no engine of such a name") : r;
+	r = cmd_arg_text(args, "engine", text, sizeof(text), err);
+	if (r == -ENAMETOOLONG)
+		return base_error_set(err, -EINVAL, "-engine: too long");
+	return r < 0 ? r : cmd_mount_engine_parse("-engine ", text, o, err);
 }
 
 static bool lies_in(const char *path, const char *directory)
@@ -107,6 +108,9 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 	d->foreground = cmd_arg_flag(args, "foreground");
 	if (r == 0)
 		r = read_options(args, d, err);
+	if (r == 0 && lies_in(d->options.faults, d->mountpoint))
+		r = base_error_set(err, -EINVAL, "%s: the file of rules must not lie in the mount itself",
+				   d->options.faults);
 	if (r == 0)
 		r = cmd_daemon_start(d, ret_result, err);
 	free(d);

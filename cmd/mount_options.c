@@ -84,11 +84,25 @@ static int set_queues(struct cmd_mount_options *options, const char *value, stru
 	return 0;
 }
 
-static int set_engine(struct cmd_mount_options *options, const char *value, struct base_error *err)
+int cmd_mount_engine_parse(const char *what, const char *text, struct cmd_mount_options *options,
+			   struct base_error *err)
 {
-	if (value[0] == '\0' || strlen(value) >= sizeof(options->engine))
-		return base_error_set(err, -EINVAL, "-o engine=%s: not the name of an engine", value);
-	strcpy(options->engine, value);
+	const char *colon = strncmp(text, "fault:", 6) == 0 || strncmp(text, "fault+", 6) == 0 ? strchr(text, ':') : NULL;
+	size_t length = colon ? (size_t)(colon - text) : strlen(text);
+
+	options->faults[0] = '\0';
+	if (colon && strlen(colon + 1) >= sizeof(options->faults))
+		return base_error_set(err, -EINVAL, "%s%s: the rules are too long here: put them into a file", what, text);
+	if (colon && colon[1] == '\0')
+		return base_error_set(err, -EINVAL, "%s%s: say which faults, or name a file of rules", what, text);
+	if (colon) {
+		strcpy(options->faults, colon + 1);
+		text += MIN(length, strlen("fault+"));
+		length -= MIN(length, strlen("fault+"));
+	}
+	if ((!colon && length == 0) || length >= sizeof(options->engine))
+		return base_error_set(err, -EINVAL, "%s%s: not the name of an engine", what, text);
+	snprintf(options->engine, sizeof(options->engine), "%.*s", (int)length, text);
 	return 0;
 }
 
@@ -107,7 +121,7 @@ static int take_word(const char *name, bool sloppy, struct cmd_mount_options *op
 	if (strncmp(name, "queues=", 7) == 0)
 		return set_queues(options, name + 7, err);
 	if (strncmp(name, "engine=", 7) == 0)
-		return set_engine(options, name + 7, err);
+		return cmd_mount_engine_parse("-o engine=", name + 7, options, err);
 	/* What these prefixes lead in is for userspace, by agreement; mount(8) hands it on all the same. */
 	if (strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0 || strncmp(name, "comment=", 8) == 0 ||
 	    (!word && sloppy))

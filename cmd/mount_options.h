@@ -22,9 +22,17 @@ struct cmd_mount_options {
 	bool read_only;
 	bool allow_other;
 	char engine[16];  /* "" = probe */
+	char faults[512]; /* rules, or the absolute path of a file of rules (base/fault.h); "" = none */
 	unsigned queues;  /* 0 = one a core */
 	char kernel[256]; /* comma-separated, "" = none */
 };
+
+/*
+ * An engine as it is asked for: NAME, or fault:RULES, or fault+NAME:RULES.
+ * Return: 0; -EINVAL with err, which begins with `what`.
+ */
+MUST_CHECK int cmd_mount_engine_parse(const char *what, const char *text, struct cmd_mount_options *options,
+				      struct base_error *err);
 
 /* Adds what text says to *options. sloppy: unknown options are passed over. Return: 0; -EINVAL with err. */
 MUST_CHECK int cmd_mount_options_parse(const char *text, bool sloppy, struct cmd_mount_options *options,

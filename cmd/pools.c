@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/uuid.h"
 #include "cmd/pools.h"
 #include "cmd/text.h"
@@ -117,20 +118,28 @@ static json_t *commits_to_json(struct meta_pool *meta)
 			 (json_int_t)info.dirty_leaves, "cached_leaves", (json_int_t)info.cached_leaves);
 }
 
+static json_t *faults_to_json(struct base_fault *fault)
+{
+	if (!fault)
+		return json_null();
+	return json_pack("{s:o, s:I}", "rules", cmd_text_to_json(base_fault_text(fault)), "injected",
+			 (json_int_t)base_fault_count(fault));
+}
+
 json_t *cmd_service_to_json(struct cmd_context *ctx)
 {
 	const struct cmd_service *service = ctx->service;
 
 	if (!service)
 		return json_null();
-	return json_pack("{s:I, s:o, s:o, s:b, s:I, s:I, s:s, s:o, s:I, s:o, s:o}", "pid", (json_int_t)service->pid,
+	return json_pack("{s:I, s:o, s:o, s:b, s:I, s:I, s:s, s:o, s:I, s:o, s:o, s:o}", "pid", (json_int_t)service->pid,
 			 "mountpoint", cmd_text_to_json(service->mountpoint), "options",
 			 cmd_text_to_json(service->options), "read_only", service->read_only, "started_s",
 			 (json_int_t)service->started_s, "uptime_s",
 			 (json_int_t)((uint64_t)time(NULL) - service->started_s), "engine",
 			 ioc_pool_engine_name(ctx->ioc), "engine_why", cmd_text_to_json(ioc_pool_engine_why(ctx->ioc)),
 			 "queues", (json_int_t)ioc_pool_queue_count(ctx->ioc), "counters", counters_to_json(ctx->ioc),
-			 "commits", commits_to_json(ctx->meta));
+			 "commits", commits_to_json(ctx->meta), "faults", faults_to_json(service->fault));
 }
 
 uid_t cmd_pool_owner(const char *directory)

@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "base/types.h"
 
+struct base_fault;
 struct meta_pool;
 struct ioc_pool;
 
@@ -60,6 +61,7 @@ struct cmd_service {
 	pid_t pid;
 	uint64_t started_s; /* seconds since the epoch */
 	bool read_only;
+	struct base_fault *fault; /* NULL, or the rules of faults that are injected */
 	/* Asks for the unmount. 0: on its way; -EBUSY: files are open; other negative errno. */
 	int (*unmount)(const struct cmd_service *service, bool lazy, struct base_error *err);
 	/* What the kernel has to be told, as it caches names and sizes of the mount. */

@@ -10,9 +10,8 @@
  * (descriptors, say) is an error of the open instead. An engine asked for by
  * name is that engine or an error, never another.
  *
- * Wrappers stand over an engine and own it. "null" is opened over the probed
- * one here; a wrapper that injects faults would be opened in the same place,
- * in a file of its own, and no engine would know about it.
+ * Wrappers stand over an engine and own it, and no engine knows about them:
+ * "null" over the probed one, and over any of them the one that injects faults.
  *
  * Failure modes: what the engines report, with their text; -EINVAL for a name
  * that is none of ours or a depth of 0.
@@ -63,6 +62,16 @@ static int open_by_name(const char *name, const struct ioc_engine_args *args, st
 	return base_error_set(err, -EINVAL, "device engine %s: no such engine; there are %s", name, ioc_engine_names());
 }
 
+static int wrap_in_faults(struct base_fault *fault, struct ioc_engine **engine, struct base_error *err)
+{
+	struct ioc_engine *below = *engine;
+	int rc = ioc_fault_open(fault, below, engine, err);
+
+	if (rc < 0)
+		below->ops->close(below);
+	return rc;
+}
+
 int ioc_engine_open(const char *name, const struct ioc_engine_args *args, struct ioc_engine **ret, const char **ret_why,
 		    struct base_error *err)
 {
@@ -72,6 +81,8 @@ int ioc_engine_open(const char *name, const struct ioc_engine_args *args, struct
 	if (args->depth == 0)
 		return base_error_set(err, -EINVAL, "device engine: a queue depth of 0 does no I/O; give 1 or more");
 	rc = open_by_name(name, args, ret, &why, err);
+	if (rc == 0 && args->fault)
+		rc = wrap_in_faults(args->fault, ret, err);
 	if (rc < 0)
 		return rc;
 	/* The refusal that the probe met is told by why; err is for failures. */

@@ -12,7 +12,8 @@
  * kernel has them), "threads" (a pool of threads with preadv2/pwritev2, for
  * hosts that forbid io_uring) and, for measuring software cost, "null" (device
  * data I/O completes at once without touching the pv; anything else goes to the
- * engine below). Choice: ioc_engine_open by name, or NULL to probe.
+ * engine below). Over each of them lies a wrapper that injects faults, where
+ * args ask for it. Choice: ioc_engine_open by name, or NULL to probe.
  *
  * What an engine promises:
  *   - done runs exactly once for every submitted io, never inside submit();
@@ -41,6 +42,7 @@
 #include <sys/uio.h>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "base/types.h"
 
 enum ioc_io_kind {
@@ -120,6 +122,7 @@ struct ioc_engine_args {
 	/* "threads" only; 0 = default (4), never more than the depth. Streams get threads of their own, one for
 	 * each READ_ONCE in flight. */
 	unsigned worker_threads;
+	struct base_fault *fault; /* NULL, or rules by which device operations go wrong; outlives the engine */
 };
 
 /*

@@ -9,7 +9,7 @@
  *
  * Engines come in two shapes: those that do I/O (uring, threads) and wrappers,
  * one for each concern, which take an open engine, own it from then on, and
- * pass on what is not theirs. "null" is one; injecting faults would be another.
+ * pass on what is not theirs: "null", and the one that injects faults.
  */
 #ifndef IOCORE_ENGINE_INTERNAL_H
 #define IOCORE_ENGINE_INTERNAL_H
@@ -29,6 +29,10 @@ MUST_CHECK int ioc_threads_open(const struct ioc_engine_args *args, struct ioc_e
 /* Takes below on success only. */
 MUST_CHECK int ioc_null_open(const struct ioc_engine_args *args, struct ioc_engine *below, struct ioc_engine **ret,
 			     struct base_error *err);
+
+/* Takes below on success only. fault outlives the engine. */
+MUST_CHECK int ioc_fault_open(struct base_fault *fault, struct ioc_engine *below, struct ioc_engine **ret,
+			      struct base_error *err);
 
 /* READ, WRITE and SYNC are bounded by the depth; streams are not, as one may stay armed for ever. */
 static inline bool ioc_io_is_device(const struct ioc_io *io)

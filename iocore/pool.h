@@ -28,6 +28,7 @@ struct ioc_pool_args {
 	const char *engine; /* "uring", "threads", "null", NULL = probe */
 	unsigned queues;    /* queue threads; 0 = one a core, at most 8; IOC_QUEUES_MAX at most */
 	unsigned depth;     /* device operations in flight per queue; 0 = 256 */
+	struct base_fault *fault; /* see iocore/engine.h; outlives the pool */
 };
 
 /* Starts the queue threads. meta stays the caller's and must outlive the ioc_pool. */

@@ -92,7 +92,8 @@ static int open_engine(struct ioc_queue *queue)
 		fds[i] = meta_io_pv(queue->meta, i)->fd;
 	struct ioc_engine_args args = { .depth = queue->pool->args.depth,
 					.data_fds = fds,
-					.data_fd_count = count_fds };
+					.data_fd_count = count_fds,
+					.fault = queue->pool->args.fault };
 	return ioc_engine_open(queue->pool->args.engine, &args, &queue->engine, &queue->why, &queue->start_error);
 }
 

@@ -64,7 +64,7 @@ static int open_new_pv(const struct meta_pv_ops *ops, void *ctx, const struct me
 	char text[BASE_SIZE_TEXT_BYTES];
 	struct stat st;
 
-	*ret_made = ops == &meta_pv_real && stat(spec->path, &st) != 0;
+	*ret_made = ops->makes_files && stat(spec->path, &st) != 0;
 	if (*ret_made && spec->size_bytes < PV_BYTES_MIN)
 		return base_error_set(err, -EINVAL,
 				      "pool file %s is not there: say how large to make it (at least 4M)",

@@ -297,4 +297,5 @@ const struct meta_pv_ops meta_pv_real = {
 	.sync = real_sync,
 	.discard = real_discard,
 	.resize = real_resize,
+	.makes_files = true,
 };

@@ -46,6 +46,7 @@ struct meta_pv_ops {
 	/* Takes up a new size: extends a file to new_bytes, or (0) looks how large the device is now. Updates
 	 * pv->size_bytes. */
 	int (*resize)(void *ctx, struct meta_pv_handle *pv, uint64_t new_bytes);
+	bool makes_files; /* META_PV_CREATE leaves a file behind, which is taken back when what it was for fails */
 };
 
 extern const struct meta_pv_ops meta_pv_real;

@@ -53,12 +53,26 @@ Test(cmd_mount_options, empty_words_are_passed_over)
 	cr_assert_not(parse("").read_only);
 }
 
+Test(cmd_mount_options, faults_are_an_engine_of_rules_over_another)
+{
+	struct cmd_mount_options options = parse("engine=fault:error=EIO:op=read,ro");
+
+	cr_expect_str_eq(options.engine, "");
+	cr_expect_str_eq(options.faults, "error=EIO:op=read");
+	cr_expect(options.read_only);
+	options = parse("engine=fault+threads:/a/b");
+	cr_expect_str_eq(options.engine, "threads");
+	cr_expect_str_eq(options.faults, "/a/b");
+	options = parse("engine=fault:torn,engine=uring");
+	cr_expect_str_eq(options.faults, "", "the later word wins whole");
+}
+
 Test(cmd_mount_options, unknown_and_impossible_words_are_refused_by_name)
 {
 	static const char *const texts[] = {
 		"hello",    "remount",   "bind",       "RO",        "queues=0", "queues=33",
 		"queues=x", "queues=-1", "queues=",    "queues=1x", "engine=",  "engine=a-name-that-is-too-long",
-		"fsname=x", "subtype=x", "max_read=1", "ro ",
+		"engine=fault:", "fsname=x", "subtype=x", "max_read=1", "ro ",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {

@@ -275,7 +275,7 @@ ENGINE_TEST(more_ios_than_depth_are_all_done)
 }
 
 /* A sync is slow and a read is not: with two in flight they would change places. */
-ENGINE_TEST(depth_of_one_keeps_the_order)
+ENGINE_TEST_WITHOUT_FAULTS(depth_of_one_keeps_the_order)
 {
 	enum { COUNT = 300, BYTES = 4096 };
 	const enum ioc_io_kind kinds[] = { IOC_IO_WRITE, IOC_IO_SYNC, IOC_IO_READ };

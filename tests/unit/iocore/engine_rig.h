@@ -3,7 +3,9 @@
  * What the engine tests share. ENGINE_TEST(property) makes one test for each
  * engine out of one body, which gets the engine's name. "null" takes part with
  * no data descriptors, so it is then a wrapper that has to pass everything on;
- * what it does with data has tests of its own.
+ * what it does with data has tests of its own. "fault" is the wrapper that injects
+ * faults, with rules that delay each read and split each write: what nobody may
+ * notice.
  *
  * The rig counts: every done function checks that it runs on the owner, outside
  * submit(), once for its submit, so all tests check that too. Nothing sleeps
@@ -25,20 +27,26 @@
 #define DEPTH_DEFAULT 16
 #define IOVS_MAX 4
 
-#define ENGINE_TEST(property)                                                                                          \
-	static void check_##property(const char *name);                                                                \
-	Test(ioc_engine_uring, property, .timeout = 60)                                                                \
-	{                                                                                                              \
-		check_##property("uring");                                                                             \
-	}                                                                                                              \
-	Test(ioc_engine_threads, property, .timeout = 60)                                                              \
-	{                                                                                                              \
-		check_##property("threads");                                                                           \
-	}                                                                                                              \
-	Test(ioc_engine_null, property, .timeout = 60)                                                                 \
-	{                                                                                                              \
-		check_##property("null");                                                                              \
-	}                                                                                                              \
+#define ENGINE_TEST_OF(engine, property)									       \
+	Test(ioc_engine_##engine, property, .timeout = 60)							       \
+	{													       \
+		check_##property(#engine);									       \
+	}
+
+/* For what depends on the order or on the name: not with faults. */
+#define ENGINE_TEST_WITHOUT_FAULTS(property)									       \
+	static void check_##property(const char *name);								       \
+	ENGINE_TEST_OF(uring, property)										       \
+	ENGINE_TEST_OF(threads, property)									       \
+	ENGINE_TEST_OF(null, property)										       \
+	static void check_##property(const char *name)
+
+#define ENGINE_TEST(property)											       \
+	static void check_##property(const char *name);								       \
+	ENGINE_TEST_OF(uring, property)										       \
+	ENGINE_TEST_OF(threads, property)									       \
+	ENGINE_TEST_OF(null, property)										       \
+	ENGINE_TEST_OF(fault, property)										       \
 	static void check_##property(const char *name)
 
 struct rig {

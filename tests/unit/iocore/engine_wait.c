@@ -277,7 +277,7 @@ static int wake_without_write(const char *name)
 	return 0;
 }
 
-ENGINE_TEST(wake_of_an_owner_that_does_not_sleep_is_no_system_call)
+ENGINE_TEST_WITHOUT_FAULTS(wake_of_an_owner_that_does_not_sleep_is_no_system_call)
 {
 	struct ioc_engine_args args = { .depth = 1 };
 	struct ioc_engine *engine = rig_open_engine(name, &args); /* skips where there is none */
