@@ -39,8 +39,8 @@
 #define DEVICES_MAX 64
 
 struct base_fault {
-	char *text;            /* const after open */
-	bool is_file;          /* const after open */
+	char *text;   /* const after open */
+	bool is_file; /* const after open */
 	_Atomic uint64_t count;
 	pthread_mutex_t lock; /* of what follows */
 	struct fault_rules rules;
@@ -214,13 +214,13 @@ static void say(struct base_fault *fault, const struct fault_rule *rule, enum ba
 		fault->lines = 0;
 	}
 	if (++fault->lines <= LINES_A_SECOND)
-		log_warning("fault: %s of pv %d at %" PRIu64 ", %" PRIu64 " bytes: %s%s%s", op_names[op], (int)device, offset,
-			    bytes, kind_names[rule->kind], rule->error ? " with " : "",
+		log_warning("fault: %s of pv %d at %" PRIu64 ", %" PRIu64 " bytes: %s%s%s", op_names[op], (int)device,
+			    offset, bytes, kind_names[rule->kind], rule->error ? " with " : "",
 			    rule->error ? strerrorname_np(-rule->error) : "");
 }
 
-struct base_fault_verdict base_fault_judge(struct base_fault *fault, enum base_fault_op op, int fd,
-					   uint64_t offset, uint64_t bytes)
+struct base_fault_verdict base_fault_judge(struct base_fault *fault, enum base_fault_op op, int fd, uint64_t offset,
+					   uint64_t bytes)
 {
 	struct base_fault_verdict verdict = { .kind = BASE_FAULT_NONE };
 	uint64_t now_ns = base_clock_ns();

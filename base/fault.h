@@ -54,8 +54,8 @@ void base_fault_close(struct base_fault *fault); /* NULL is fine */
 void base_fault_name_device(struct base_fault *fault, int fd, unsigned number);
 
 /* fd: of the pv. Counts and logs what it orders; the log is bounded to some lines a second. */
-struct base_fault_verdict base_fault_judge(struct base_fault *fault, enum base_fault_op op, int fd,
-					   uint64_t offset, uint64_t bytes);
+struct base_fault_verdict base_fault_judge(struct base_fault *fault, enum base_fault_op op, int fd, uint64_t offset,
+					   uint64_t bytes);
 
 const char *base_fault_text(const struct base_fault *fault); /* as given to the open */
 uint64_t base_fault_count(struct base_fault *fault);         /* faults ordered so far; any thread */

@@ -217,9 +217,9 @@ static int complete_rule(struct fault_rule *rule, const char *text, struct base_
 	if (rule->kind == BASE_FAULT_NONE && rule->error != 0)
 		rule->kind = BASE_FAULT_ERROR;
 	if (rule->kind == BASE_FAULT_NONE && rule->delay_ns == 0)
-		return base_error_set(err, -EINVAL,
-				      "faults: '%s' says nothing that is to happen: error=, torn, short, drop or delay=",
-				      text);
+		return base_error_set(
+			err, -EINVAL,
+			"faults: '%s' says nothing that is to happen: error=, torn, short, drop or delay=", text);
 	if ((rule->kind == BASE_FAULT_SHORT || rule->kind == BASE_FAULT_DROP) && rule->error != 0)
 		return base_error_set(err, -EINVAL, "faults: '%s': an error= goes with neither short nor drop", text);
 	if (rule->kind == BASE_FAULT_TORN && rule->error == 0)
@@ -227,9 +227,9 @@ static int complete_rule(struct fault_rule *rule, const char *text, struct base_
 	if (rule->ops == 0)
 		rule->ops = able;
 	if (rule->ops & ~able)
-		return base_error_set(err, -EINVAL,
-				      "faults: '%s': torn is of writes, short of reads and writes, drop of all but reads",
-				      text);
+		return base_error_set(
+			err, -EINVAL,
+			"faults: '%s': torn is of writes, short of reads and writes, drop of all but reads", text);
 	if (rule->end_ns <= rule->begin_ns)
 		return base_error_set(err, -EINVAL, "faults: '%s' ends before it begins", text);
 	return 0;

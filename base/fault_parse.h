@@ -16,13 +16,13 @@ struct fault_rule {
 	uint64_t delay_ns;
 	/* What it is about; all of it must hold. */
 	unsigned ops;              /* bit 1 << base_fault_op */
-	unsigned device;            /* UINT_MAX = any */
-	uint64_t from, to;          /* bytes of the pv: [from, to) */
-	uint64_t skip;              /* "after=N": so many of those that match pass first */
-	uint64_t every;             /* each so manieth; 0 = all */
-	uint64_t count;             /* then no more; UINT64_MAX = no end */
-	uint64_t begin_ns, end_ns;  /* since the rules were read */
-	uint64_t rate;              /* FAULT_RATE_ONE = always */
+	unsigned device;           /* UINT_MAX = any */
+	uint64_t from, to;         /* bytes of the pv: [from, to) */
+	uint64_t skip;             /* "after=N": so many of those that match pass first */
+	uint64_t every;            /* each so manieth; 0 = all */
+	uint64_t count;            /* then no more; UINT64_MAX = no end */
+	uint64_t begin_ns, end_ns; /* since the rules were read */
+	uint64_t rate;             /* FAULT_RATE_ONE = always */
 	/* Owner base/fault.c: how many it was about, how many it has hit. */
 	uint64_t matched, ordered;
 };

@@ -418,10 +418,11 @@ static void serve(struct daemon *d)
 
 static json_t *describe(struct daemon *d)
 {
-	return json_pack("{s:o, s:o, s:i, s:s, s:o, s:o, s:i}", "pool", cmd_text_to_json(d->args->pool.name), "mountpoint",
-			 cmd_text_to_json(d->args->mountpoint), "pid", (int)getpid(), "engine",
+	return json_pack("{s:o, s:o, s:i, s:s, s:o, s:o, s:i}", "pool", cmd_text_to_json(d->args->pool.name),
+			 "mountpoint", cmd_text_to_json(d->args->mountpoint), "pid", (int)getpid(), "engine",
 			 ioc_pool_engine_name(d->ioc), "engine_why", cmd_text_to_json(ioc_pool_engine_why(d->ioc)),
-			 "faults", cmd_text_to_json(d->fault ? base_fault_text(d->fault) : NULL), "queues", (int)ioc_pool_queue_count(d->ioc));
+			 "faults", cmd_text_to_json(d->fault ? base_fault_text(d->fault) : NULL), "queues",
+			 (int)ioc_pool_queue_count(d->ioc));
 }
 
 static int serve_to_the_end(struct daemon *d, struct base_error *err)

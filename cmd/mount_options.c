@@ -87,12 +87,14 @@ static int set_queues(struct cmd_mount_options *options, const char *value, stru
 int cmd_mount_engine_parse(const char *what, const char *text, struct cmd_mount_options *options,
 			   struct base_error *err)
 {
-	const char *colon = strncmp(text, "fault:", 6) == 0 || strncmp(text, "fault+", 6) == 0 ? strchr(text, ':') : NULL;
+	const char *colon =
+		strncmp(text, "fault:", 6) == 0 || strncmp(text, "fault+", 6) == 0 ? strchr(text, ':') : NULL;
 	size_t length = colon ? (size_t)(colon - text) : strlen(text);
 
 	options->faults[0] = '\0';
 	if (colon && strlen(colon + 1) >= sizeof(options->faults))
-		return base_error_set(err, -EINVAL, "%s%s: the rules are too long here: put them into a file", what, text);
+		return base_error_set(err, -EINVAL, "%s%s: the rules are too long here: put them into a file", what,
+				      text);
 	if (colon && colon[1] == '\0')
 		return base_error_set(err, -EINVAL, "%s%s: say which faults, or name a file of rules", what, text);
 	if (colon) {

@@ -132,14 +132,14 @@ json_t *cmd_service_to_json(struct cmd_context *ctx)
 
 	if (!service)
 		return json_null();
-	return json_pack("{s:I, s:o, s:o, s:b, s:I, s:I, s:s, s:o, s:I, s:o, s:o, s:o}", "pid", (json_int_t)service->pid,
-			 "mountpoint", cmd_text_to_json(service->mountpoint), "options",
-			 cmd_text_to_json(service->options), "read_only", service->read_only, "started_s",
-			 (json_int_t)service->started_s, "uptime_s",
-			 (json_int_t)((uint64_t)time(NULL) - service->started_s), "engine",
-			 ioc_pool_engine_name(ctx->ioc), "engine_why", cmd_text_to_json(ioc_pool_engine_why(ctx->ioc)),
-			 "queues", (json_int_t)ioc_pool_queue_count(ctx->ioc), "counters", counters_to_json(ctx->ioc),
-			 "commits", commits_to_json(ctx->meta), "faults", faults_to_json(service->fault));
+	return json_pack(
+		"{s:I, s:o, s:o, s:b, s:I, s:I, s:s, s:o, s:I, s:o, s:o, s:o}", "pid", (json_int_t)service->pid,
+		"mountpoint", cmd_text_to_json(service->mountpoint), "options", cmd_text_to_json(service->options),
+		"read_only", service->read_only, "started_s", (json_int_t)service->started_s, "uptime_s",
+		(json_int_t)((uint64_t)time(NULL) - service->started_s), "engine", ioc_pool_engine_name(ctx->ioc),
+		"engine_why", cmd_text_to_json(ioc_pool_engine_why(ctx->ioc)), "queues",
+		(json_int_t)ioc_pool_queue_count(ctx->ioc), "counters", counters_to_json(ctx->ioc), "commits",
+		commits_to_json(ctx->meta), "faults", faults_to_json(service->fault));
 }
 
 uid_t cmd_pool_owner(const char *directory)

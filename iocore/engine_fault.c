@@ -124,11 +124,12 @@ static void cut_iov(struct hit *hit, uint64_t from, uint64_t bytes)
 		bytes -= take;
 		if (take > 0)
 			hit->iov[hit->half.iov_count++] =
-			    (struct iovec){ (char *)outer->iov[i].iov_base + skip, take };
+				(struct iovec){ (char *)outer->iov[i].iov_base + skip, take };
 	}
 }
 
-static void submit_half(struct hit *hit, uint64_t from, uint64_t bytes, void (*done)(struct ioc_io *io, int64_t result))
+static void submit_half(struct hit *hit, uint64_t from, uint64_t bytes,
+			void (*done)(struct ioc_io *io, int64_t result))
 {
 	struct fault_engine *f = hit->engine;
 
@@ -237,7 +238,9 @@ static void delay(struct hit *hit)
 
 static enum base_fault_op op_of(const struct ioc_io *io)
 {
-	return io->kind == IOC_IO_READ ? BASE_FAULT_READ : io->kind == IOC_IO_WRITE ? BASE_FAULT_WRITE : BASE_FAULT_SYNC;
+	return io->kind == IOC_IO_READ    ? BASE_FAULT_READ
+	       : io->kind == IOC_IO_WRITE ? BASE_FAULT_WRITE
+					  : BASE_FAULT_SYNC;
 }
 
 static void fault_submit(struct ioc_engine *engine, struct ioc_io *io)
@@ -332,7 +335,8 @@ static void fault_close(struct ioc_engine *engine)
 	free(f);
 }
 
-int ioc_fault_open(struct base_fault *fault, struct ioc_engine *below, struct ioc_engine **ret, struct base_error *err)
+int ioc_fault_open(struct base_fault *fault, struct ioc_engine *below, struct ioc_engine **ret,
+		   struct base_error *err)
 {
 	struct fault_engine *f = calloc(1, sizeof(*f));
 

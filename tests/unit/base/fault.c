@@ -36,11 +36,28 @@ static struct base_fault_verdict judge(struct base_fault *fault, enum base_fault
 Test(base_fault, what_can_never_happen_is_refused_by_its_words)
 {
 	static const char *const texts[] = {
-		"op=write",        "error=EWHAT",       "error=EIO op=wrote", "delay=20",         "delay=0s",
-		"short torn",      "drop op=read",      "torn op=sync",       "short error=EIO",  "error=EIO rate=0",
-		"error=EIO rate=2", "error=EIO rate=1x", "error=EIO nth=0",    "error=EIO every=0", "error=EIO range=5",
-		"error=EIO range=9-4", "error=EIO after=3s until=2s", "error=EIO pv=-1", "errors", "error=EIO seed=1",
-		"error=EIO,op=read", "/no/such/file",
+		"op=write",
+		"error=EWHAT",
+		"error=EIO op=wrote",
+		"delay=20",
+		"delay=0s",
+		"short torn",
+		"drop op=read",
+		"torn op=sync",
+		"short error=EIO",
+		"error=EIO rate=0",
+		"error=EIO rate=2",
+		"error=EIO rate=1x",
+		"error=EIO nth=0",
+		"error=EIO every=0",
+		"error=EIO range=5",
+		"error=EIO range=9-4",
+		"error=EIO after=3s until=2s",
+		"error=EIO pv=-1",
+		"errors",
+		"error=EIO seed=1",
+		"error=EIO,op=read",
+		"/no/such/file",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {

@@ -65,16 +65,16 @@ static size_t written(struct faulty *f)
 	return n;
 }
 
-#define FAULT_TEST(property)                                                                                           \
-	static void check_##property(const char *below);                                                               \
-	Test(ioc_engine_fault_uring, property, .timeout = 60)                                                          \
-	{                                                                                                              \
-		check_##property("uring");                                                                             \
-	}                                                                                                              \
-	Test(ioc_engine_fault_threads, property, .timeout = 60)                                                        \
-	{                                                                                                              \
-		check_##property("threads");                                                                           \
-	}                                                                                                              \
+#define FAULT_TEST(property)                                                                                         \
+	static void check_##property(const char *below);                                                             \
+	Test(ioc_engine_fault_uring, property, .timeout = 60)                                                        \
+	{                                                                                                            \
+		check_##property("uring");                                                                           \
+	}                                                                                                            \
+	Test(ioc_engine_fault_threads, property, .timeout = 60)                                                      \
+	{                                                                                                            \
+		check_##property("threads");                                                                         \
+	}                                                                                                            \
 	static void check_##property(const char *below)
 
 FAULT_TEST(an_error_leaves_the_device_alone)

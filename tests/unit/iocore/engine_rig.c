@@ -47,8 +47,8 @@ struct ioc_engine *rig_open_engine(const char *name, const struct ioc_engine_arg
 	bool faulty = strcmp(name, "fault") == 0;
 
 	if (faulty)
-		cr_assert_eq(base_fault_open("delay=10us:op=read+sync;short:op=write", &with_faults.fault, &err), 0, "%s",
-			     err.text); /* never closed: the engine's to the end of the test */
+		cr_assert_eq(base_fault_open("delay=10us:op=read+sync;short:op=write", &with_faults.fault, &err), 0,
+			     "%s", err.text); /* never closed: the engine's to the end of the test */
 	int rc = ioc_engine_open(faulty ? NULL : name, &with_faults, &engine, NULL, &err);
 
 	if ((rc == -EPERM || rc == -ENOSYS) && strcmp(name, "uring") == 0)

@@ -27,26 +27,26 @@
 #define DEPTH_DEFAULT 16
 #define IOVS_MAX 4
 
-#define ENGINE_TEST_OF(engine, property)									       \
-	Test(ioc_engine_##engine, property, .timeout = 60)							       \
-	{													       \
-		check_##property(#engine);									       \
+#define ENGINE_TEST_OF(engine, property)                                                                             \
+	Test(ioc_engine_##engine, property, .timeout = 60)                                                           \
+	{                                                                                                            \
+		check_##property(#engine);                                                                           \
 	}
 
 /* For what depends on the order or on the name: not with faults. */
-#define ENGINE_TEST_WITHOUT_FAULTS(property)									       \
-	static void check_##property(const char *name);								       \
-	ENGINE_TEST_OF(uring, property)										       \
-	ENGINE_TEST_OF(threads, property)									       \
-	ENGINE_TEST_OF(null, property)										       \
+#define ENGINE_TEST_WITHOUT_FAULTS(property)                                                                         \
+	static void check_##property(const char *name);                                                              \
+	ENGINE_TEST_OF(uring, property)                                                                              \
+	ENGINE_TEST_OF(threads, property)                                                                            \
+	ENGINE_TEST_OF(null, property)                                                                               \
 	static void check_##property(const char *name)
 
-#define ENGINE_TEST(property)											       \
-	static void check_##property(const char *name);								       \
-	ENGINE_TEST_OF(uring, property)										       \
-	ENGINE_TEST_OF(threads, property)									       \
-	ENGINE_TEST_OF(null, property)										       \
-	ENGINE_TEST_OF(fault, property)										       \
+#define ENGINE_TEST(property)                                                                                        \
+	static void check_##property(const char *name);                                                              \
+	ENGINE_TEST_OF(uring, property)                                                                              \
+	ENGINE_TEST_OF(threads, property)                                                                            \
+	ENGINE_TEST_OF(null, property)                                                                               \
+	ENGINE_TEST_OF(fault, property)                                                                              \
 	static void check_##property(const char *name)
 
 struct rig {
