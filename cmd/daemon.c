@@ -108,6 +108,17 @@ static void service_disk_removed(const struct cmd_service *service, uint64_t num
 	fs_notify_removed(((struct daemon *)service->ctx)->fs, number, name);
 }
 
+static void service_disk_replaced(const struct cmd_service *service, uint64_t number)
+{
+	fs_notify_replaced(((struct daemon *)service->ctx)->fs, number);
+}
+
+static void service_snapshot_removed(const struct cmd_service *service, uint64_t number, uint64_t layer,
+				     const char *name)
+{
+	fs_notify_snapshot_removed(((struct daemon *)service->ctx)->fs, number, layer, name);
+}
+
 static void fill_service(struct daemon *d)
 {
 	d->service = (struct cmd_service){
@@ -121,6 +132,8 @@ static void fill_service(struct daemon *d)
 		.disk_changed = service_disk_changed,
 		.disk_renamed = service_disk_renamed,
 		.disk_removed = service_disk_removed,
+		.disk_replaced = service_disk_replaced,
+		.snapshot_removed = service_snapshot_removed,
 		.ctx = d,
 	};
 }

@@ -16,8 +16,8 @@
  * them. (A disk that is new is in no cache.)
  *
  * Failure modes: a disk that is open can't be removed or made shorter (-EBUSY,
- * and what to do); removing all checks all before it removes one, and if it
- * fails on the way still tells which are gone.
+ * and what to do), one that has snapshots not removed unless they may go with it; removing all checks all before it
+ * removes one, and if it fails on the way still tells which are gone.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -31,6 +31,7 @@
 #include "cmd/text.h"
 #include "iocore/pool.h"
 #include "meta/pool.h"
+#include "meta/snapshot.h"
 
 /* After the last close of a file its RELEASE may still be on the way from the kernel. */
 #define RELEASE_PATIENCE_NS UINT64_C(300000000)
@@ -59,7 +60,7 @@ int cmd_disk_find(struct cmd_context *ctx, const char *name, struct meta_disk **
 			      pool, pool);
 }
 
-static int find_by_uuid(struct cmd_context *ctx, const char *text, struct meta_disk **ret, struct base_error *err)
+int cmd_disk_find_udid(struct cmd_context *ctx, const char *text, struct meta_disk **ret, struct base_error *err)
 {
 	char pool[NAME_BYTES_MAX + 1];
 	struct base_uuid uuid;
@@ -74,8 +75,8 @@ static int find_by_uuid(struct cmd_context *ctx, const char *text, struct meta_d
 	return base_error_set(err, -ENOENT, "%s: no disk of pool %s has this UDID", text, pool);
 }
 
-int cmd_disk_find_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option, const char *uuid_option,
-			  struct meta_disk **ret, struct base_error *err)
+int cmd_disk_find_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option,
+			  const char *uuid_option, struct meta_disk **ret, struct base_error *err)
 {
 	const char *const either[] = { name_option, uuid_option, NULL };
 	char text[4 * NAME_BYTES_MAX];
@@ -86,7 +87,7 @@ int cmd_disk_find_by_args(struct cmd_context *ctx, const json_t *args, const cha
 		ctx->subject = CMD_SUBJECT_BD;
 	if (r < 0)
 		return r;
-	return which == 0 ? cmd_disk_find(ctx, text, ret, err) : find_by_uuid(ctx, text, ret, err);
+	return which == 0 ? cmd_disk_find(ctx, text, ret, err) : cmd_disk_find_udid(ctx, text, ret, err);
 }
 
 static int check_size(const char *name, uint64_t size_bytes, struct base_error *err)
@@ -143,8 +144,8 @@ static json_t *created_to_json(struct cmd_context *ctx, const uint64_t *numbers,
 	return json_pack("{s:o, s:o}", "pool", cmd_text_to_json(pool), "disks", list);
 }
 
-static int create_specs(struct cmd_context *ctx, const struct meta_disk_spec *specs, size_t count, json_t **ret_result,
-			struct base_error *err)
+static int create_specs(struct cmd_context *ctx, const struct meta_disk_spec *specs, size_t count,
+			json_t **ret_result, struct base_error *err)
 {
 	uint64_t *numbers = calloc(count, sizeof(*numbers));
 
@@ -226,9 +227,10 @@ int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t ne
 	if (new_bytes < meta_disk_size(disk)) {
 		r = meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS);
 		if (r < 0)
-			return base_error_set(err, -EBUSY,
-					      "%s: in use (open %u times), so it can't be made smaller: close it first",
-					      name, meta_disk_opens(disk));
+			return base_error_set(
+				err, -EBUSY,
+				"%s: in use (open %u times), so it can't be made smaller: close it first", name,
+				meta_disk_opens(disk));
 	}
 	r = ioc_disk_open(ctx->ioc, disk, &bd, err);
 	if (r < 0)
@@ -238,17 +240,35 @@ int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t ne
 	return r;
 }
 
-int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, struct base_error *err)
+/* Return: 0, or -EBUSY with err saying which snapshots stand in the way. */
+static int check_no_snapshots(struct meta_disk *disk, const char *name, struct base_error *err)
+{
+	struct meta_snapshot *first = meta_snapshot_next(disk, "");
+	struct meta_snapshot_info info;
+
+	if (!first)
+		return 0;
+	meta_snapshot_info(first, &info);
+	meta_snapshot_put(first);
+	return base_error_set(err, -EBUSY,
+			      "%s: has snapshots (%u, the first is %s): remove them first, or add --with-snapshots "
+			      "to remove them with it",
+			      name, meta_snapshot_count(disk), info.name);
+}
+
+int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_snapshots, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
 	uint64_t number = meta_disk_number(disk);
 
 	disk_name(disk, name);
+	if (!with_snapshots && check_no_snapshots(disk, name, err) < 0)
+		return -EBUSY;
 	if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
 		return base_error_set(err, -EBUSY, "%s: in use (open %u times): close what uses it, then remove it",
 				      name, meta_disk_opens(disk));
 
-	int r = meta_disk_remove(disk, err);
+	int r = with_snapshots ? meta_disk_remove_with_snapshots(disk, err) : meta_disk_remove(disk, err);
 
 	if (r < 0)
 		return base_error_wrap(err, "%s: not removed", name);
@@ -257,8 +277,8 @@ int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, struct base
 	return 0;
 }
 
-/* Return: 0, or -EBUSY with err naming the first open disk. */
-static int check_none_open(struct cmd_context *ctx, struct base_error *err)
+/* Return: 0, or -EBUSY with err naming the first disk that can't be removed. */
+static int check_all(struct cmd_context *ctx, bool with_snapshots, struct base_error *err)
 {
 	char after[NAME_BYTES_MAX + 1] = "";
 	struct meta_disk *disk;
@@ -269,22 +289,24 @@ static int check_none_open(struct cmd_context *ctx, struct base_error *err)
 		if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
 			r = base_error_set(err, -EBUSY, "%s: in use (open %u times): nothing was removed", after,
 					   meta_disk_opens(disk));
+		else if (!with_snapshots)
+			r = check_no_snapshots(disk, after, err);
 		meta_disk_put(disk);
 	}
 	return r;
 }
 
-int cmd_disk_remove_all(struct cmd_context *ctx, json_t *removed, struct base_error *err)
+int cmd_disk_remove_all(struct cmd_context *ctx, bool with_snapshots, json_t *removed, struct base_error *err)
 {
 	char after[NAME_BYTES_MAX + 1] = "";
 	struct meta_disk *disk;
-	int r = check_none_open(ctx, err);
+	int r = check_all(ctx, with_snapshots, err);
 
 	while (r == 0 && (disk = meta_disk_next(ctx->meta, after))) {
 		json_t *about = cmd_disk_to_json(disk);
 
 		disk_name(disk, after);
-		r = cmd_disk_remove(ctx, disk, err);
+		r = cmd_disk_remove(ctx, disk, with_snapshots, err);
 		meta_disk_put(disk);
 		if (r == 0)
 			json_array_append(removed, about);
@@ -304,15 +326,15 @@ json_t *cmd_disk_to_json(struct meta_disk *disk)
 
 	const struct meta_disk_record *rec = &info.record;
 
-	return json_pack("{s:o, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
+	return json_pack("{s:o, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
 			 cmd_text_to_json(rec->name), "number", (json_int_t)info.number, "uuid",
 			 base_uuid_to_text(rec->uuid, uuid), "kind", meta_disk_kind_to_text(rec->kind), "size_bytes",
 			 (json_int_t)info.size_bytes, "allocated_bytes", (json_int_t)info.allocated_bytes,
 			 "valid_bytes", (json_int_t)info.valid_bytes, "logical_block_bytes",
 			 (json_int_t)rec->logical_block_bytes, "created_s", (json_int_t)rec->created_s, "modified_s",
-			 (json_int_t)rec->modified_s, "opens", (json_int_t)info.opens, "mode", (json_int_t)rec->mode,
-			 "uid", (json_int_t)rec->uid, "gid", (json_int_t)rec->gid, "labels",
-			 cmd_text_to_json(rec->labels));
+			 (json_int_t)rec->modified_s, "snapshots", (json_int_t)meta_snapshot_count(disk), "opens",
+			 (json_int_t)info.opens, "mode", (json_int_t)rec->mode, "uid", (json_int_t)rec->uid, "gid",
+			 (json_int_t)rec->gid, "labels", cmd_text_to_json(rec->labels));
 }
 
 json_t *cmd_disks_to_json(struct cmd_context *ctx)

@@ -32,10 +32,14 @@ static const struct cmd_option options[] = {
 	{ "luudid", NULL, CMD_TEXT, 0, "UDID", "the disk, by its UDID" },
 	{ "size", NULL, CMD_SIZE, 0, "SIZE",
 	  "-create: how large; -resize: the new total, or +SIZE to add; a bare number counts megabytes" },
+	{ "from", NULL, CMD_TEXT, 0, "DISK@SNAPSHOT",
+	  "-create: a clone, with the content and size of this snapshot" },
 	{ "count", NULL, CMD_NUMBER, 0, "N", "-create: make N disks, NAME0 to NAME(N-1), all or none" },
 	{ "shrink", NULL, CMD_FLAG, 0, NULL, "-resize: yes, cut off the end of the disk" },
 	{ "verbose", NULL, CMD_FLAG, 0, NULL, "-list: all there is to know, a paragraph a disk" },
 	{ "all", NULL, CMD_FLAG, 0, NULL, "-remove: every disk of the pool" },
+	{ "with-snapshots", NULL, CMD_FLAG, 0, NULL,
+	  "-remove: delete a disk's snapshots with it; else a disk that has some is refused" },
 	{ "yes", "f", CMD_FLAG, 0, NULL, "-remove: don't ask; needed where there is no terminal to ask" },
 	{ "map", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual target devices (VTDs) are not in this release" },
 	{ "unmap", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual target devices (VTDs) are not in this release" },
@@ -66,6 +70,8 @@ static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 
 	if (r == CMD_ARG_ABSENT)
 		return base_error_set(err, -EINVAL, "-lu is missing: say what the disk is called");
+	if (r == 0 && cmd_arg_is_set(args, "from"))
+		return cmd_disk_create_from(ctx, name, args, ret_result, err);
 	if (r == 0)
 		r = need_size(args, &size, err);
 	if (r < 0)
@@ -112,7 +118,8 @@ static int check_shrink(struct meta_disk *disk, uint64_t new_bytes, const json_t
 		err, -EINVAL,
 		"%s: has %s; %s would cut off its end and the data there: add --shrink to do that, or write "
 		"+SIZE to add",
-		info.record.name, base_size_to_text(info.size_bytes, old_text), base_size_to_text(new_bytes, new_text));
+		info.record.name, base_size_to_text(info.size_bytes, old_text),
+		base_size_to_text(new_bytes, new_text));
 }
 
 static int resize_found(struct cmd_context *ctx, struct meta_disk *disk, const struct base_size *size,
@@ -155,7 +162,7 @@ static int remove_named(struct cmd_context *ctx, const json_t *args, json_t *rem
 
 	json_t *about = cmd_disk_to_json(disk);
 
-	r = cmd_disk_remove(ctx, disk, err);
+	r = cmd_disk_remove(ctx, disk, cmd_arg_flag(args, "with-snapshots"), err);
 	if (r == 0)
 		json_array_append(removed, about);
 	json_decref(about);
@@ -175,7 +182,8 @@ static int remove_lus(struct cmd_context *ctx, const json_t *args, json_t **ret_
 
 	json_t *removed = json_array();
 
-	r = cmd_arg_flag(args, "all") ? cmd_disk_remove_all(ctx, removed, err) : remove_named(ctx, args, removed, err);
+	r = cmd_arg_flag(args, "all") ? cmd_disk_remove_all(ctx, cmd_arg_flag(args, "with-snapshots"), removed, err)
+				      : remove_named(ctx, args, removed, err);
 	if (r < 0)
 		json_decref(removed);
 	else
@@ -223,9 +231,10 @@ const struct cmd_verb cmd_lu = {
 	.name = "lu",
 	.summary = "make, list, resize and delete disks (VIOS's other spelling)",
 	.synopsis = "bdfs lu -create [-sp POOL] -lu NAME -size SIZE [-count N]\n"
+		    "bdfs lu -create [-sp POOL] -lu NAME -from DISK@SNAPSHOT\n"
 		    "bdfs lu -list [-sp POOL] [-lu NAME | -luudid UDID] [-verbose]\n"
 		    "bdfs lu -resize [-sp POOL] {-lu NAME | -luudid UDID} -size SIZE [--shrink]\n"
-		    "bdfs lu -remove [-sp POOL] {-lu NAME | -luudid UDID | -all} [--yes]",
+		    "bdfs lu -remove [-sp POOL] {-lu NAME | -luudid UDID | -all} [--with-snapshots] [--yes]",
 	.about = "A logical unit (LU) is a thin disk of the pool, the same that mkbdsp makes. Its UDID is its UUID "
 		 "without dashes and stays the same when it is renamed.\n"
 		 "-resize takes the new total, as in VIOS; +10G adds. A smaller total is refused without --shrink, "

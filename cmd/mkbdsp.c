@@ -20,9 +20,10 @@
 
 static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
-	{ "size", NULL, CMD_SIZE, CMD_POSITIONAL | CMD_REQUIRED, "SIZE",
-	  "how large, such as 20G; a bare number counts megabytes" },
+	{ "size", NULL, CMD_SIZE, CMD_POSITIONAL, "SIZE", "how large, such as 20G; a bare number counts megabytes" },
 	{ "bd", NULL, CMD_TEXT, CMD_REQUIRED, "NAME", "its name: 1 to 127 bytes, any but '/'" },
+	{ "from", NULL, CMD_TEXT, 0, "DISK@SNAPSHOT",
+	  "a clone, with the content and size of this snapshot; without SIZE" },
 	{ "count", NULL, CMD_NUMBER, 0, "N", "make N disks, NAME0 to NAME(N-1), all or none" },
 	{ "block", NULL, CMD_NUMBER, 0, "BYTES", "logical block size, 512 (the default) or 4096" },
 	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL,
@@ -53,8 +54,12 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 		ctx->subject = CMD_SUBJECT_BD;
 	if (r == 0)
 		r = check_block(block_bytes, err);
+	if (r == 0 && cmd_arg_is_set(args, "from"))
+		return cmd_disk_create_from(ctx, name, args, ret_result, err);
 	if (r == 0)
 		r = cmd_arg_size(args, "size", &size);
+	if (r == CMD_ARG_ABSENT)
+		return base_error_set(err, -EINVAL, "SIZE is missing: say how large, such as 20G");
 	if (r != 0)
 		return r;
 	if (size.is_increment)
@@ -74,7 +79,8 @@ static unsigned needs(const json_t *args)
 const struct cmd_verb cmd_mkbdsp = {
 	.name = "mkbdsp",
 	.summary = "make a disk",
-	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES]",
+	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES]\n"
+		    "bdfs mkbdsp [-sp POOL] -bd NAME -from DISK@SNAPSHOT",
 	.about = "Makes a thin disk: it takes space in the pool as it is written to. It is there at once, durably, "
 		 "as disks/NAME in the pool's mount, and after a crash it is there whole or not at all.\n"
 		 "The disks together may be larger than the pool; `bdfs lssp` shows by how much.\n"

@@ -24,6 +24,8 @@ static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
 	{ "bd", NULL, CMD_TEXT, 0, "NAME", "the disk" },
 	{ "all", NULL, CMD_FLAG, 0, NULL, "every disk of the pool" },
+	{ "with-snapshots", NULL, CMD_FLAG, 0, NULL,
+	  "delete a disk's snapshots with it; else a disk that has some is refused" },
 	{ "yes", "f", CMD_FLAG, 0, NULL, "don't ask; needed where there is no terminal to ask" },
 	{ "vtd", NULL, CMD_TEXT, CMD_LATER, "VTD", "virtual target devices (VTDs) are not in this release" },
 	{ "savebd", NULL, CMD_FLAG, CMD_LATER, NULL,
@@ -50,7 +52,7 @@ static int remove_one(struct cmd_context *ctx, const json_t *args, json_t *remov
 	json_t *about = cmd_disk_to_json(disk);
 
 	ctx->subject = CMD_SUBJECT_NONE;
-	r = cmd_disk_remove(ctx, disk, err);
+	r = cmd_disk_remove(ctx, disk, cmd_arg_flag(args, "with-snapshots"), err);
 	if (r == 0)
 		json_array_append(removed, about);
 	json_decref(about);
@@ -69,7 +71,8 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 				      which == 0 ? "the disk and its data" : "all disks and their data");
 
 	json_t *removed = json_array();
-	int r = which == 0 ? remove_one(ctx, args, removed, err) : cmd_disk_remove_all(ctx, removed, err);
+	int r = which == 0 ? remove_one(ctx, args, removed, err)
+			   : cmd_disk_remove_all(ctx, cmd_arg_flag(args, "with-snapshots"), removed, err);
 
 	if (r < 0)
 		json_decref(removed);
@@ -98,9 +101,10 @@ static unsigned needs(const json_t *args)
 const struct cmd_verb cmd_rmbdsp = {
 	.name = "rmbdsp",
 	.summary = "delete disks",
-	.synopsis = "bdfs rmbdsp [-sp POOL] {-bd NAME | -all} [--yes]",
+	.synopsis = "bdfs rmbdsp [-sp POOL] {-bd NAME | -all} [--with-snapshots] [--yes]",
 	.about = "Deletes a disk and its data. Asks first on a terminal; without one it needs --yes. -f is accepted "
-		 "and means --yes and nothing else. A disk that is in use is refused in any case.\n"
+		 "and means --yes and nothing else. A disk that is in use is refused in any case, and one that has "
+		 "snapshots is refused without --with-snapshots; clones of them stay.\n"
 		 "The space comes back in the background, within moments.",
 	.examples = "bdfs rmbdsp -sp vms -bd web1\n"
 		    "bdfs rmbdsp -sp scratch -all --yes",

@@ -68,6 +68,8 @@ struct cmd_service {
 	void (*disk_changed)(const struct cmd_service *service, uint64_t number);
 	void (*disk_renamed)(const struct cmd_service *service, uint64_t number, const char *old_name);
 	void (*disk_removed)(const struct cmd_service *service, uint64_t number, const char *name);
+	void (*disk_replaced)(const struct cmd_service *service, uint64_t number); /* another content: a rollback */
+	void (*snapshot_removed)(const struct cmd_service *service, uint64_t number, uint64_t layer, const char *name);
 	void *ctx;
 };
 
@@ -126,6 +128,6 @@ const struct cmd_option *cmd_option_find(const struct cmd_verb *verb, const char
 unsigned cmd_verb_needs(const struct cmd_verb *verb, const json_t *args);
 
 extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, cmd_umount, cmd_mkbdsp, cmd_chbdsp,
-	cmd_rmbdsp, cmd_lu, cmd_check, cmd_dump;
+	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_check, cmd_dump;
 
 #endif

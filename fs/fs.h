@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The FUSE front end: a pool's disks as files.
+ * The FUSE front end: a pool's disks and snapshots as files.
  *
  * libfuse mounts and parses the rarer operations; READ, WRITE, FSYNC, FALLOCATE,
  * LSEEK and RELEASE are read, decoded and answered by our own loop on the queue
@@ -25,7 +25,7 @@ struct fs_mount_args {
 	const char *source;     /* what /proc/mounts shows as the device: the pool's name */
 	bool read_only;
 	bool allow_other;
-	const char *options;    /* further mount options for the kernel ("noexec,nodev"), or NULL */
+	const char *options; /* further mount options for the kernel ("noexec,nodev"), or NULL */
 };
 
 /*
@@ -39,8 +39,8 @@ MUST_CHECK int fs_mount(const struct fs_mount_args *args, struct fs_mount **ret,
 void fs_wait(struct fs_mount *fs);
 
 enum fs_unmount_how {
-	FS_UNMOUNT,       /* refused while files are open */
-	FS_UNMOUNT_LAZY,  /* out of the tree now; serves until the last file is closed */
+	FS_UNMOUNT,      /* refused while files are open */
+	FS_UNMOUNT_LAZY, /* out of the tree now; serves until the last file is closed */
 	/* Now: what is not answered yet fails for its callers, open files fail from here on. Root only; for a mount
 	 * by somebody else it is the same as lazy. */
 	FS_UNMOUNT_FORCE,
@@ -66,6 +66,9 @@ bool fs_has_shared_mmap(const struct fs_mount *fs);
  */
 void fs_notify_removed(struct fs_mount *fs, uint64_t number, const char *name);
 void fs_notify_renamed(struct fs_mount *fs, uint64_t number, const char *old_name);
+void fs_notify_replaced(struct fs_mount *fs, uint64_t number); /* all of its content */
+/* number: the disk's; layer: that of the snapshot. */
+void fs_notify_snapshot_removed(struct fs_mount *fs, uint64_t number, uint64_t layer, const char *name);
 void fs_notify_changed(struct fs_mount *fs, uint64_t number); /* size, mode, owner, time */
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The operations of an open disk that are answered on the queue threads.
+ * The operations of an open disk or snapshot that are answered on the queue
+ * threads. (A snapshot's backing device refuses what would change it.)
  *
  * A request pins its disk in the open table, becomes one request to the backing
  * device (two, where ZERO_RANGE makes the file longer), and is answered from
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #include "fs/internal.h"
+#include "iocore/snapshot.h"
 
 static void unpin(struct fs_slot *slot)
 {
@@ -111,7 +113,7 @@ static void on_read(struct ioc_request *req, int result)
 /* How much of the request lies within the disk. */
 static uint64_t length_within(const struct fs_slot *slot)
 {
-	uint64_t size = meta_disk_size(slot->open->disk);
+	uint64_t size = ioc_bd_size(slot->io_request.bd);
 
 	return slot->request.offset < size ? MIN(slot->request.length, size - slot->request.offset) : 0;
 }
@@ -260,7 +262,7 @@ static void on_found(struct ioc_request *req, int result)
 
 static void start_lseek(struct fs_slot *slot)
 {
-	uint64_t size = meta_disk_size(slot->open->disk), offset = slot->request.offset;
+	uint64_t size = ioc_bd_size(slot->io_request.bd), offset = slot->request.offset;
 
 	if (slot->request.whence != SEEK_DATA && slot->request.whence != SEEK_HOLE)
 		finish(slot, -EINVAL);

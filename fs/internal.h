@@ -61,7 +61,7 @@ struct fs_queue {
 	unsigned number;         /* const; index of fs->queues */
 	uint8_t *memory;         /* const */
 	struct fs_slot *slots;   /* const */
-	struct base_msg start; /* start to read */
+	struct base_msg start;   /* start to read */
 	_Atomic bool start_posted;
 	struct ioc_engine *engine;
 	struct fs_slot *free;
@@ -126,6 +126,11 @@ void fs_slot_put(struct fs_slot *slot);
 
 /* Carries out and answers slot->request, of an operation other than FS_OP_OTHER. Context: Q. */
 void fs_hot_handle(struct fs_slot *slot);
+/* ---- notify.c ----------------------------------------------------------------------------- */
+
+/* snapshots/NAME is another directory now, or none. Any thread. */
+void fs_notify_snapshots_moved(struct fs_mount *fs, const char *old_name);
+
 /* ---- recorder.c --------------------------------------------------------------------------- */
 
 /* Return: 0 or negative errno. Context: CTL. */
@@ -192,6 +197,10 @@ void fs_op_ioctl(fuse_req_t req, fuse_ino_t node, unsigned cmd, void *arg, struc
 
 void fs_op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
 void fs_op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
+void fs_op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t offset_in, struct fuse_file_info *in,
+			   fuse_ino_t node_out, off_t offset_out, struct fuse_file_info *out, size_t length,
+			   int flags);
+
 void fs_op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
 void fs_op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name);
 
@@ -206,7 +215,8 @@ static inline struct fs_mount *fs_of(fuse_req_t req)
 void fs_answer(fuse_req_t req, int result);
 /* Resizes the disk. Return: as the engine's resize. Blocks. */
 MUST_CHECK int fs_disk_resize(struct fs_mount *fs, struct meta_disk *disk, uint64_t size_bytes);
-/* Waits for RELEASEs on their way. Return: 0 when nobody but allowed descriptors of this mount has it open; -EBUSY. */
+/* Waits for RELEASEs on their way. Return: 0 when nobody but allowed descriptors of this mount has it open; -EBUSY.
+ */
 MUST_CHECK int fs_disk_wait_unused(struct fs_mount *fs, struct meta_disk *disk, unsigned allowed);
 /* Opens the disk for a descriptor, with truncation if O_TRUNC is in open_flags; undone by fs_disk_release. */
 MUST_CHECK int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid,
@@ -218,6 +228,12 @@ void fs_disk_release(struct fs_mount *fs, struct meta_disk *disk);
 
 /* ---- node.c ------------------------------------------------------------------------------- */
 
+/*
+ * A disk's node id is made of its number, a snapshot's of the number of its layer: both are drawn from one counter.
+ * This bit in a disk's node id makes that of the directory of its snapshots.
+ */
+#define FS_NODE_SNAPSHOTS_BIT (UINT64_C(1) << 62)
+
 enum { FS_NODE_ROOT = 1, FS_NODE_DISKS = 2, FS_NODE_SNAPSHOTS = 3, FS_NODE_MEDIA = 4, FS_NODE_FIRST_DISK = 16 };
 
 /* Disk numbers are never used again, so a node id means one disk for ever, across restarts too. */
@@ -226,12 +242,50 @@ static inline fuse_ino_t fs_node_of_disk(const struct meta_disk *disk)
 	return FS_NODE_FIRST_DISK + meta_disk_number(disk);
 }
 
-/* A referenced disk, or NULL: a directory, or a disk that is gone. */
+static inline bool fs_node_is_snapshots_of(fuse_ino_t node)
+{
+	return node & FS_NODE_SNAPSHOTS_BIT;
+}
+
+static inline bool fs_node_is_directory(fuse_ino_t node)
+{
+	return node <= FS_NODE_MEDIA || fs_node_is_snapshots_of(node);
+}
+
+/* A referenced disk, or NULL: something else, or a disk that is gone. */
 struct meta_disk *fs_node_disk(struct fs_mount *fs, fuse_ino_t node);
 /* 0 or -ESTALE: no such node (the kernel then looks the name up anew). */
 MUST_CHECK int fs_node_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret);
 void fs_disk_stat(struct fs_mount *fs, struct meta_disk *disk, struct stat *ret);
 void fs_disk_entry(struct fs_mount *fs, struct meta_disk *disk, struct fuse_entry_param *ret);
+/* One second is what the kernel may believe attributes for; names as long as FS_ENTRY_TIMEOUT_S. */
+void fs_directory_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret);
+
+/* ---- snapshots.c -------------------------------------------------------------------------- */
+
+/* A referenced snapshot, or NULL. */
+struct meta_snapshot *fs_node_snapshot(struct fs_mount *fs, fuse_ino_t node);
+/* The disk of a directory of snapshots, referenced, or NULL: it is none, or the disk is gone. */
+struct meta_disk *fs_node_snapshots_of(struct fs_mount *fs, fuse_ino_t node);
+void fs_snapshot_stat(struct fs_mount *fs, struct meta_snapshot *snapshot, struct stat *ret);
+/* The directory that a node is in; node is one of this file's. 0: it is gone. */
+fuse_ino_t fs_snapshots_parent(struct fs_mount *fs, fuse_ino_t node);
+/* What NAME is in snapshots/ or in snapshots/DISK. Return: 0; -ENOENT. */
+MUST_CHECK int fs_snapshots_look_up(struct fs_mount *fs, fuse_ino_t parent, const char *name,
+				    struct fuse_entry_param *ret);
+/* An entry by its number, as fs_snapshots_each gives it. Return: 0; -ENOENT: it is gone. */
+MUST_CHECK int fs_snapshots_entry(struct fs_mount *fs, fuse_ino_t parent, uint64_t number,
+				  char ret_name[NAME_BYTES_MAX + 1], struct fuse_entry_param *ret);
+/* Calls add with the number of each entry of snapshots/ or snapshots/DISK, in any order, until it fails. */
+MUST_CHECK int fs_snapshots_each(struct fs_mount *fs, fuse_ino_t node, int (*add)(void *ctx, uint64_t number),
+				 void *ctx);
+/* Opens a snapshot for a descriptor; undone by fs_snapshot_release. */
+MUST_CHECK int fs_snapshot_open(struct fs_mount *fs, struct meta_snapshot *snapshot, int open_flags,
+				struct fuse_open_out *ret);
+void fs_snapshot_release(struct fs_mount *fs, struct meta_snapshot *snapshot);
+
+/* ---- node.c, again ------------------------------------------------------------------------ */
+
 /* Notes that the list of disks has changed now. */
 void fs_catalogue_touch(struct fs_mount *fs);
 uint64_t fs_now_s(void);

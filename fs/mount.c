@@ -31,6 +31,7 @@
 
 #include "base/log.h"
 #include "fs/internal.h"
+#include "iocore/snapshot.h"
 
 #define LIBFUSE_MESSAGE_BYTES 256
 
@@ -263,6 +264,7 @@ static struct fs_mount *new_mount(const struct fs_mount_args *args)
 		free(fs);
 		return NULL;
 	}
+	fs->opens.close_snapshot = ioc_snapshot_close;
 	meta_pool_info(args->meta, &info);
 	snprintf(fs->pool_name, sizeof(fs->pool_name), "%s", info.name);
 	fs->meta = args->meta;

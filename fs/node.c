@@ -4,10 +4,12 @@
  *
  *	1      /            a directory that nobody writes to
  *	2      /disks       the catalogue
- *	3, 4   /snapshots, /media: empty
- *	16 + n              the disk with number n
+ *	3      /snapshots   a directory for each disk that has snapshots
+ *	4      /media       empty
+ *	16 + n              the disk with number n, or the snapshot whose layer is n
+ *	2^62 + 16 + n       /snapshots/DISK, DISK being the disk with number n
  *
- * A disk's number is persistent and never used again, so the node id is derived
+ * A disk's number (a layer's, too) is persistent and never used again, so the node id is derived
  * from it, nothing is counted, and FORGET means nothing to us. Generations stay 0.
  *
  * st_size is the virtual size, st_blocks what is allocated, st_blksize the
@@ -23,6 +25,7 @@
 #include <time.h>
 
 #include "fs/internal.h"
+#include "meta/snapshot.h"
 
 #define STAT_BLOCK_BYTES 512
 
@@ -42,7 +45,9 @@ void fs_catalogue_touch(struct fs_mount *fs)
 
 struct meta_disk *fs_node_disk(struct fs_mount *fs, fuse_ino_t node)
 {
-	return node > FS_NODE_FIRST_DISK ? meta_disk_get_by_number(fs->meta, node - FS_NODE_FIRST_DISK) : NULL;
+	return node > FS_NODE_FIRST_DISK && !fs_node_is_snapshots_of(node)
+		       ? meta_disk_get_by_number(fs->meta, node - FS_NODE_FIRST_DISK)
+		       : NULL;
 }
 
 static uint64_t modified_s(struct fs_mount *fs, const struct meta_disk_info *info)
@@ -80,7 +85,7 @@ void fs_disk_entry(struct fs_mount *fs, struct meta_disk *disk, struct fuse_entr
 	fs_disk_stat(fs, disk, &ret->attr);
 }
 
-static void directory_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret)
+void fs_directory_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret)
 {
 	*ret = (struct stat){
 		.st_ino = node,
@@ -94,17 +99,41 @@ static void directory_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *re
 	ret->st_atim = ret->st_ctim = ret->st_mtim;
 }
 
+static int snapshots_of_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret)
+{
+	struct meta_disk *disk = fs_node_snapshots_of(fs, node);
+
+	if (!disk)
+		return -ESTALE;
+	meta_disk_put(disk);
+	fs_directory_stat(fs, node, ret);
+	return 0;
+}
+
+static int snapshot_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret)
+{
+	struct meta_snapshot *snapshot = fs_node_snapshot(fs, node);
+
+	if (!snapshot)
+		return -ESTALE;
+	fs_snapshot_stat(fs, snapshot, ret);
+	meta_snapshot_put(snapshot);
+	return 0;
+}
+
 int fs_node_stat(struct fs_mount *fs, fuse_ino_t node, struct stat *ret)
 {
 	struct meta_disk *disk;
 
 	if (node >= FS_NODE_ROOT && node <= FS_NODE_MEDIA) {
-		directory_stat(fs, node, ret);
+		fs_directory_stat(fs, node, ret);
 		return 0;
 	}
+	if (fs_node_is_snapshots_of(node))
+		return snapshots_of_stat(fs, node, ret);
 	disk = fs_node_disk(fs, node);
 	if (!disk)
-		return -ESTALE;
+		return snapshot_stat(fs, node, ret);
 	fs_disk_stat(fs, disk, ret);
 	meta_disk_put(disk);
 	return 0;

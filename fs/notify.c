@@ -22,12 +22,13 @@
 #include "base/log.h"
 #include "fs/internal.h"
 
-enum event { REMOVED, RENAMED, CHANGED };
+enum event { REMOVED, RENAMED, CHANGED, REPLACED };
 
 struct notification {
 	struct fs_job job;
 	struct fs_mount *fs;
 	enum event event;
+	fuse_ino_t parent; /* REMOVED, RENAMED */
 	fuse_ino_t node;
 	char name[NAME_BYTES_MAX + 1];
 };
@@ -38,12 +39,15 @@ static int send_notification(const struct notification *n)
 
 	switch (n->event) {
 	case REMOVED:
-		return fuse_lowlevel_notify_delete(session, FS_NODE_DISKS, n->node, n->name, strlen(n->name));
+		return fuse_lowlevel_notify_delete(session, n->parent, n->node, n->name, strlen(n->name));
 	case RENAMED:
-		return fuse_lowlevel_notify_inval_entry(session, FS_NODE_DISKS, n->name, strlen(n->name));
+		return fuse_lowlevel_notify_inval_entry(session, n->parent, n->name, strlen(n->name));
 	case CHANGED:
 		/* A negative offset means the attributes alone; a new size cuts the pages of mappings by itself. */
 		return fuse_lowlevel_notify_inval_inode(session, n->node, -1, 0);
+	case REPLACED:
+		/* Pages too: a mapping that was closed may have left some. */
+		return fuse_lowlevel_notify_inval_inode(session, n->node, 0, 0);
 	}
 	return -EINVAL;
 }
@@ -58,36 +62,64 @@ static void run_notification(struct fs_job *job)
 	free(n);
 }
 
-static void post(struct fs_mount *fs, enum event event, uint64_t number, const char *name)
+static void post(struct fs_mount *fs, enum event event, fuse_ino_t parent, fuse_ino_t node, const char *name)
 {
 	struct notification *n = malloc(sizeof(*n));
 
 	if (!n) {
-		log_error("fuse: no memory to tell the kernel of a change of disk %llu", (unsigned long long)number);
+		log_error("fuse: no memory to tell the kernel of a change of node %llu", (unsigned long long)node);
 		return;
 	}
 	*n = (struct notification){
-		.job.run = run_notification, .fs = fs, .event = event, .node = FS_NODE_FIRST_DISK + number
+		.job.run = run_notification, .fs = fs, .event = event, .parent = parent, .node = node
 	};
 	snprintf(n->name, sizeof(n->name), "%s", name);
 	fs_workers_post(&fs->notifier, &n->job);
 }
 
+void fs_notify_snapshots_moved(struct fs_mount *fs, const char *old_name)
+{
+	post(fs, RENAMED, FS_NODE_SNAPSHOTS, 0, old_name);
+}
+
 void fs_notify_removed(struct fs_mount *fs, uint64_t number, const char *name)
 {
 	fs_catalogue_touch(fs);
-	post(fs, REMOVED, number, name);
+	post(fs, REMOVED, FS_NODE_DISKS, FS_NODE_FIRST_DISK + number, name);
+	fs_notify_snapshots_moved(fs, name);
 }
 
 void fs_notify_renamed(struct fs_mount *fs, uint64_t number, const char *old_name)
 {
 	fs_catalogue_touch(fs);
-	post(fs, RENAMED, number, old_name);
+	post(fs, RENAMED, FS_NODE_DISKS, FS_NODE_FIRST_DISK + number, old_name);
+	fs_notify_snapshots_moved(fs, old_name);
 }
 
 void fs_notify_changed(struct fs_mount *fs, uint64_t number)
 {
 	/* Whoever set a time meant that one. */
 	fs_open_clear_modified(&fs->opens, number);
-	post(fs, CHANGED, number, "");
+	post(fs, CHANGED, 0, FS_NODE_FIRST_DISK + number, "");
+}
+
+void fs_notify_replaced(struct fs_mount *fs, uint64_t number)
+{
+	fs_open_clear_modified(&fs->opens, number);
+	post(fs, REPLACED, 0, FS_NODE_FIRST_DISK + number, "");
+}
+
+void fs_notify_snapshot_removed(struct fs_mount *fs, uint64_t number, uint64_t layer, const char *name)
+{
+	struct meta_disk *disk = meta_disk_get_by_number(fs->meta, number);
+	struct meta_disk_info info;
+
+	fs_catalogue_touch(fs);
+	post(fs, REMOVED, FS_NODE_SNAPSHOTS_BIT | (FS_NODE_FIRST_DISK + number), FS_NODE_FIRST_DISK + layer, name);
+	if (!disk)
+		return;
+	/* With its last snapshot the directory goes too; else it is just looked up again. */
+	meta_disk_info(disk, &info);
+	meta_disk_put(disk);
+	fs_notify_snapshots_moved(fs, info.record.name);
 }

@@ -108,7 +108,8 @@ static bool is_pinned(const struct fs_open_table *table, struct fs_open *open)
 	return false;
 }
 
-/* Under the lock. Return: the bd for give_back, now that nothing is in flight; NULL: there is none, or something is. */
+/* Under the lock. Return: the bd for give_back, now that nothing is in flight; NULL: there is none, or something is.
+ */
 static struct ioc_bd *finish_closing(struct fs_open_table *table, struct fs_open *open)
 {
 	struct ioc_bd *bd = open->closing;
@@ -120,6 +121,14 @@ static struct ioc_bd *finish_closing(struct fs_open_table *table, struct fs_open
 	return bd;
 }
 
+static void close_one(const struct fs_open_table *table, const struct fs_open *open, struct ioc_bd *bd)
+{
+	if (open->disk)
+		table->close_bd(bd);
+	else
+		table->close_snapshot(bd);
+}
+
 /*
  * Closes bd (NULL: nothing) with no lock held. The open counts until that is done: who waits for it asks the
  * catalogue next, which must know already.
@@ -128,7 +137,7 @@ static void give_back(struct fs_open_table *table, struct fs_open *open, struct 
 {
 	if (!bd)
 		return;
-	table->close_bd(bd);
+	close_one(table, open, bd);
 	pthread_mutex_lock(&table->lock);
 	open->leaving--;
 	put_if_idle(table, open);
@@ -178,7 +187,7 @@ void fs_open_table_done(struct fs_open_table *table,
 		if (bd && modified_s)
 			keep_modified(open->disk, modified_s, ctx);
 		for (unsigned i = 0; bd && i < open->opens; i++)
-			table->close_bd(bd);
+			close_one(table, open, bd);
 		free(open);
 		open = next;
 	}
@@ -330,6 +339,17 @@ void fs_open_mark_modified(struct fs_open *open, uint64_t now_s)
 	/* A store only when the second is another: the line is shared by the queues. */
 	if (atomic_load_explicit(&open->modified_s, memory_order_relaxed) != now_s)
 		atomic_store_explicit(&open->modified_s, now_s, memory_order_relaxed);
+}
+
+void fs_open_note_modified(struct fs_open_table *table, uint64_t number, uint64_t now_s)
+{
+	struct fs_open *open;
+
+	pthread_mutex_lock(&table->lock);
+	open = find(table, number);
+	if (open && open->opens > 0)
+		fs_open_mark_modified(open, now_s);
+	pthread_mutex_unlock(&table->lock);
 }
 
 uint64_t fs_open_modified(struct fs_open_table *table, uint64_t number)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which disks are open through the mount, and by how many descriptors.
+ * Which disks and snapshots are open through the mount, and by how many
+ * descriptors.
  *
- * A file handle is the disk's number. A queue thread pins the entry of a disk
+ * A file handle is the disk's number, or the number of the snapshot's layer,
+ * which no disk has. A queue thread pins the entry of a disk
  * for the time of a request; the backing device goes back to iocore with the
  * last RELEASE, or with the last pin if requests are still on their way then.
  * The time of the last write is kept here until it has been recorded, some
@@ -31,7 +33,7 @@ struct fs_pins {
 struct fs_open {
 	_Atomic uint64_t number;     /* the disk; 0 = the entry is free. Written under the lock */
 	_Atomic(struct ioc_bd *) bd; /* NULL = closed or closing. Written under the lock */
-	struct meta_disk *disk;      /* const while bd is set */
+	struct meta_disk *disk;      /* const while bd is set; NULL: a snapshot */
 	struct ioc_bd *closing;      /* lock; the last RELEASE has come, requests are in flight */
 	unsigned opens;              /* lock */
 	unsigned leaving;            /* lock; opens that are being given back to iocore just now */
@@ -56,13 +58,14 @@ struct fs_open_cache {
 
 struct fs_open_table {
 	pthread_mutex_t lock;
-	pthread_cond_t changed;              /* an open count went down, or a recording has ended */
-	pthread_cond_t to_record;            /* there is something new to record, or recording is to end */
-	unsigned queues;                     /* const */
-	void (*close_bd)(struct ioc_bd *bd); /* const */
-	unsigned waiters;                    /* lock; for changed */
-	struct fs_open *free;                /* lock */
-	struct fs_open *made;                /* lock; all there are */
+	pthread_cond_t changed;                    /* an open count went down, or a recording has ended */
+	pthread_cond_t to_record;                  /* there is something new to record, or recording is to end */
+	unsigned queues;                           /* const */
+	void (*close_bd)(struct ioc_bd *bd);       /* const */
+	void (*close_snapshot)(struct ioc_bd *bd); /* const after the first open */
+	unsigned waiters;                          /* lock; for changed */
+	struct fs_open *free;                      /* lock */
+	struct fs_open *made;                      /* lock; all there are */
 	struct fs_open *unrecorded_first, **unrecorded_last; /* lock; oldest first */
 	struct fs_open *recording;                           /* lock; taken from the list, in the recorder's hands */
 	bool is_ending;                                      /* lock */
@@ -81,7 +84,8 @@ void fs_open_table_done(struct fs_open_table *table,
 			void (*keep_modified)(struct meta_disk *disk, uint64_t modified_s, void *ctx), void *ctx);
 
 /*
- * One more descriptor: takes over one open of bd, that of the caller. Every open of one disk has the same bd.
+ * One more descriptor: takes over one open of bd, that of the caller. Every open of one disk has the same bd. disk
+ * NULL: it is a snapshot, and is given back by close_snapshot.
  * Context: any thread. Return: 0; -ENOMEM: the open is still the caller's.
  */
 MUST_CHECK int fs_open_add(struct fs_open_table *table, uint64_t number, struct ioc_bd *bd, struct meta_disk *disk);
@@ -97,6 +101,8 @@ void fs_open_unpin(struct fs_open_table *table, unsigned queue, struct fs_open *
 /* Notes that data of the disk has changed now. Context: the thread that has it pinned. */
 void fs_open_mark_modified(struct fs_open *open, uint64_t now_s);
 
+/* As fs_open_mark_modified, if the disk is open. Context: any thread. */
+void fs_open_note_modified(struct fs_open_table *table, uint64_t number, uint64_t now_s);
 /* The noted time of change, 0 when there is none. Context: any thread. */
 uint64_t fs_open_modified(struct fs_open_table *table, uint64_t number);
 /* Forgets the noted time: somebody sets another one next, or the disk is gone. Context: any thread; waits while the

@@ -17,7 +17,7 @@
  * What is not in the table libfuse answers with ENOSYS, which the kernel
  * remembers and serves by itself: FLUSH (nothing is to be done at a close),
  * FSYNCDIR (the catalogue is durable when changed), POLL (always ready), locks
- * (local), ACCESS (default_permissions), COPY_FILE_RANGE (the kernel copies).
+ * (local), ACCESS (default_permissions).
  */
 #include <assert.h>
 #include <errno.h>
@@ -50,6 +50,7 @@ const struct fuse_lowlevel_ops fs_ops = {
 	.listxattr = fs_op_listxattr,
 	.setxattr = fs_op_setxattr,
 	.removexattr = fs_op_removexattr,
+	.copy_file_range = fs_op_copy_file_range,
 };
 
 /* Every descriptor of a disk gets the same: one open that the kernel may cache would make all writers of the disk

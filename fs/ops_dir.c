@@ -3,10 +3,10 @@
  * Listing directories.
  *
  * The place of a disk in disks/ is its node id, and the listing is in that
- * order. Numbers are never used again and don't change with the name, so a
- * listing that goes on while disks are created, removed and renamed shows each
- * disk at most once, and each that was there all the time exactly once; an
- * offset stays good for ever. "." and ".." are at 1 and 2.
+ * order; the same goes for snapshots/ (by the disk's number) and snapshots/DISK
+ * (by the layer's, so in the order in which they were taken). Numbers are never used again and don't change with the
+ * name, so a listing that goes on while disks are created, removed and renamed shows each disk at most once, and each
+ * that was there all the time exactly once; an offset stays good for ever. "." and ".." are at 1 and 2.
  *
  * The catalogue lists by name, so a handle keeps the sorted numbers of the
  * disks that were there when it was read from the start (again on rewind);
@@ -28,7 +28,7 @@ struct fs_directory {
 	struct fs_directory *next;
 	uint64_t handle;
 	uint64_t *numbers; /* ascending */
-	size_t count;
+	size_t count, room;
 };
 
 /* ---- handles ------------------------------------------------------------------------------ */
@@ -40,16 +40,18 @@ static int compare_numbers(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int append(struct fs_directory *dir, size_t *room, uint64_t number)
+static int append(void *ctx, uint64_t number)
 {
-	if (dir->count == *room) {
-		size_t more = *room ? *room * 2 : 64;
+	struct fs_directory *dir = ctx;
+
+	if (dir->count == dir->room) {
+		size_t more = dir->room ? dir->room * 2 : 64;
 		uint64_t *numbers = realloc(dir->numbers, more * sizeof(*numbers));
 
 		if (!numbers)
 			return -ENOMEM;
 		dir->numbers = numbers;
-		*room = more;
+		dir->room = more;
 	}
 	dir->numbers[dir->count++] = number;
 	return 0;
@@ -59,24 +61,31 @@ static void forget_numbers(struct fs_directory *dir)
 {
 	free(dir->numbers);
 	dir->numbers = NULL;
-	dir->count = 0;
+	dir->count = dir->room = 0;
 }
 
-static int read_numbers(struct fs_mount *fs, struct fs_directory *dir)
+static int each_disk(struct fs_mount *fs, struct fs_directory *dir)
 {
 	char after[NAME_BYTES_MAX + 1] = "";
 	struct meta_disk_info info;
 	struct meta_disk *disk;
-	size_t room = 0;
 	int rc = 0;
 
-	forget_numbers(dir);
 	while (rc == 0 && (disk = meta_disk_next(fs->meta, after))) {
 		meta_disk_info(disk, &info);
 		meta_disk_put(disk);
-		rc = append(dir, &room, info.number);
+		rc = append(dir, info.number);
 		snprintf(after, sizeof(after), "%s", info.record.name);
 	}
+	return rc;
+}
+
+static int read_numbers(struct fs_mount *fs, fuse_ino_t node, struct fs_directory *dir)
+{
+	int rc;
+
+	forget_numbers(dir);
+	rc = node == FS_NODE_DISKS ? each_disk(fs, dir) : fs_snapshots_each(fs, node, append, dir);
 	if (rc < 0)
 		forget_numbers(dir);
 	else if (dir->count > 0)
@@ -135,7 +144,7 @@ static void directory_put(struct fs_mount *fs, struct fs_directory *dir)
 
 void fs_op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-	if (node > FS_NODE_MEDIA) {
+	if (!fs_node_is_directory(node)) {
 		fs_answer(req, -ENOTDIR);
 		return;
 	}
@@ -213,10 +222,22 @@ static bool list_disk(struct listing *to, uint64_t number)
 	return fits;
 }
 
+static bool list_snapshot(struct listing *to, fuse_ino_t parent, uint64_t number)
+{
+	char name[NAME_BYTES_MAX + 1];
+	struct fuse_entry_param entry;
+
+	if (fs_snapshots_entry(to->fs, parent, number, name, &entry) < 0)
+		return true;
+	return list_entry(to, name, &entry, (off_t)(FS_NODE_FIRST_DISK + number));
+}
+
 static bool list_dots(struct listing *to, fuse_ino_t node, off_t offset)
 {
+	fuse_ino_t parent = fs_node_is_snapshots_of(node) ? FS_NODE_SNAPSHOTS : FS_NODE_ROOT;
+
 	return (offset >= 1 || list_directory(to, ".", node, 1)) &&
-	       (offset >= 2 || list_directory(to, "..", FS_NODE_ROOT, 2));
+	       (offset >= 2 || list_directory(to, "..", parent, 2));
 }
 
 static void list_root(struct listing *to, off_t offset)
@@ -241,7 +262,7 @@ static size_t first_after(const struct fs_directory *dir, off_t offset)
 	return low;
 }
 
-static int list_disks(struct listing *to, uint64_t handle, off_t offset)
+static int list_numbers(struct listing *to, fuse_ino_t node, uint64_t handle, off_t offset)
 {
 	struct fs_directory *dir = directory_take(to->fs, handle);
 	int rc = 0;
@@ -249,10 +270,11 @@ static int list_disks(struct listing *to, uint64_t handle, off_t offset)
 	if (!dir)
 		return -ENOMEM;
 	if (offset == 0 || !dir->numbers)
-		rc = read_numbers(to->fs, dir);
-	if (rc == 0 && list_dots(to, FS_NODE_DISKS, offset)) {
+		rc = read_numbers(to->fs, node, dir);
+	if (rc == 0 && list_dots(to, node, offset)) {
 		for (size_t i = first_after(dir, offset); i < dir->count; i++) {
-			if (!list_disk(to, dir->numbers[i]))
+			if (!(node == FS_NODE_DISKS ? list_disk(to, dir->numbers[i])
+						    : list_snapshot(to, node, dir->numbers[i])))
 				break;
 		}
 	}
@@ -262,8 +284,8 @@ static int list_disks(struct listing *to, uint64_t handle, off_t offset)
 
 static int list(struct listing *to, fuse_ino_t node, uint64_t handle, off_t offset)
 {
-	if (node == FS_NODE_DISKS)
-		return list_disks(to, handle, offset);
+	if (node == FS_NODE_DISKS || node == FS_NODE_SNAPSHOTS || fs_node_is_snapshots_of(node))
+		return list_numbers(to, node, handle, offset);
 	if (node == FS_NODE_ROOT)
 		list_root(to, offset);
 	else
@@ -276,7 +298,7 @@ static void answer_list(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
 	struct listing to = { .req = req, .fs = fs_of(req), .plus = plus, .size = MIN(size, FS_DATA_BYTES_MAX) };
 	int rc;
 
-	if (node > FS_NODE_MEDIA) {
+	if (!fs_node_is_directory(node)) {
 		fs_answer(req, -ENOTDIR);
 		return;
 	}

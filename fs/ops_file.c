@@ -14,8 +14,8 @@
  * OPEN's answer is written as raw bytes: libfuse 3.14 drops the flag for
  * parallel direct writes.
  *
- * Failure modes: a node that is gone: ESTALE. Attributes of directories can't
- * be changed: EPERM. An OPEN whose client is gone before the answer gets no
+ * Failure modes: a node that is gone: ESTALE. Attributes of directories and
+ * snapshots can't be changed: EPERM. An OPEN whose client is gone before the answer gets no
  * RELEASE, so it is undone here.
  */
 #include <errno.h>
@@ -24,6 +24,7 @@
 
 #include "fs/internal.h"
 #include "fs/result.h"
+#include "meta/snapshot.h"
 
 void fs_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
@@ -67,7 +68,8 @@ static unsigned collect_attr(const struct stat *attr, int which, struct meta_dis
 		set |= META_ATTR_OWNER;
 	if (which & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) {
 		/* Times before 1970 are not kept. */
-		ret->modified_s = which & FUSE_SET_ATTR_MTIME_NOW ? fs_now_s() : (uint64_t)MAX(attr->st_mtim.tv_sec, 0);
+		ret->modified_s =
+			which & FUSE_SET_ATTR_MTIME_NOW ? fs_now_s() : (uint64_t)MAX(attr->st_mtim.tv_sec, 0);
 		set |= META_ATTR_MODIFIED;
 	}
 	return set;
@@ -98,13 +100,10 @@ void fs_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int which
 	struct stat st;
 	int rc;
 
-	if (node <= FS_NODE_MEDIA) {
-		fs_answer(req, -EPERM);
-		return;
-	}
 	disk = fs_node_disk(fs, node);
 	if (!disk) {
-		fuse_reply_err(req, ESTALE);
+		rc = fs_node_stat(fs, node, &st); /* a directory or a snapshot: nothing of it can be set */
+		fuse_reply_err(req, rc == 0 ? EPERM : ESTALE);
 		return;
 	}
 	rc = set_attr(fs, disk, attr, which, fi != NULL);
@@ -119,6 +118,25 @@ void fs_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int which
 
 /* ---- OPEN --------------------------------------------------------------------------------- */
 
+static void open_snapshot(fuse_req_t req, fuse_ino_t node, const struct fuse_file_info *fi)
+{
+	struct fs_mount *fs = fs_of(req);
+	struct meta_snapshot *snapshot = fs_node_snapshot(fs, node);
+	struct fuse_open_out out;
+	int rc;
+
+	if (!snapshot) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
+	rc = fs_snapshot_open(fs, snapshot, fi->flags, &out);
+	if (rc < 0)
+		fs_answer(req, rc);
+	else if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) < 0)
+		fs_snapshot_release(fs, snapshot);
+	meta_snapshot_put(snapshot);
+}
+
 void fs_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct fs_mount *fs = fs_of(req);
@@ -127,7 +145,7 @@ void fs_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	int rc;
 
 	if (!disk) {
-		fuse_reply_err(req, ESTALE);
+		open_snapshot(req, node, fi);
 		return;
 	}
 	rc = fs_disk_open(fs, disk, fi->flags, fuse_req_ctx(req)->pid, &out);

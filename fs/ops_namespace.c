@@ -2,13 +2,14 @@
 /*
  * Names: look-up, create, unlink, rename.
  *
- * Only disks/ has names that come and go. The other directories are fixed, and
- * nobody but the pool's verbs puts anything into snapshots/ and media/.
+ * Only disks/ has names that come and go by file operations. Nobody but the
+ * pool's verbs puts anything into snapshots/ and media/, or takes it away: one
+ * rm -r too many must not cost the snapshots that are there for that.
  *
  *	create, mknod   a new empty disk of size 0, durable when answered
  *	unlink          removes the disk; EBUSY while anybody has it open
  *	rename          a new label; onto an existing name: EEXIST, never a replacement
- *	mkdir, rmdir, symlink, link   EPERM
+ *	mkdir, rmdir, symlink, link   EPERM, as is unlink of a snapshot
  *
  * CREATE opens as well. If somebody else has made the name in between, it is
  * an OPEN of that disk, unless O_EXCL says otherwise.
@@ -47,18 +48,26 @@ static fuse_ino_t root_child(const char *name)
 	return 0;
 }
 
-static fuse_ino_t parent_of(fuse_ino_t node)
+static fuse_ino_t parent_of(struct fs_mount *fs, fuse_ino_t node)
 {
-	return node > FS_NODE_FIRST_DISK ? FS_NODE_DISKS : FS_NODE_ROOT;
+	struct meta_disk *disk;
+
+	if (node <= FS_NODE_MEDIA)
+		return FS_NODE_ROOT;
+	disk = fs_node_disk(fs, node);
+	if (!disk)
+		return fs_snapshots_parent(fs, node);
+	meta_disk_put(disk);
+	return FS_NODE_DISKS;
 }
 
 /* 0 when there is no such directory entry; a disk is not looked for. */
-static fuse_ino_t fixed_node(fuse_ino_t parent, const char *name)
+static fuse_ino_t fixed_node(struct fs_mount *fs, fuse_ino_t parent, const char *name)
 {
 	if (strcmp(name, ".") == 0)
 		return parent;
 	if (strcmp(name, "..") == 0)
-		return parent_of(parent);
+		return parent_of(fs, parent);
 	return parent == FS_NODE_ROOT ? root_child(name) : 0;
 }
 
@@ -83,16 +92,28 @@ static void look_up_disk(fuse_req_t req, const char *name)
 	meta_disk_put(disk);
 }
 
+static void look_up_snapshot(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fuse_entry_param entry;
+
+	if (fs_snapshots_look_up(fs_of(req), parent, name, &entry) < 0)
+		fuse_reply_err(req, ENOENT);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
 void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param entry = { .attr_timeout = FS_ATTR_TIMEOUT_S, .entry_timeout = FS_ENTRY_TIMEOUT_S };
 	int rc;
 
-	entry.ino = fixed_node(parent, name);
+	entry.ino = fixed_node(fs_of(req), parent, name);
 	if (entry.ino == 0 && strlen(name) > NAME_BYTES_MAX) {
 		fs_answer(req, -ENAMETOOLONG);
 	} else if (entry.ino == 0 && parent == FS_NODE_DISKS) {
 		look_up_disk(req, name);
+	} else if (entry.ino == 0 && parent != FS_NODE_ROOT) {
+		look_up_snapshot(req, parent, name);
 	} else {
 		rc = entry.ino ? fs_node_stat(fs_of(req), entry.ino, &entry.attr) : -ENOENT;
 		if (rc < 0)
@@ -257,8 +278,11 @@ static int rename_disk(struct fs_mount *fs, const char *name, const char *new_na
 	if (!disk)
 		return -ENOENT;
 	rc = meta_disk_rename(disk, new_name, NULL);
-	if (rc == 0)
+	if (rc == 0) {
 		fs_catalogue_touch(fs);
+		/* The kernel moved disks/NAME itself, and knows nothing of snapshots/NAME. */
+		fs_notify_snapshots_moved(fs, name);
+	}
 	meta_disk_put(disk);
 	return rc;
 }

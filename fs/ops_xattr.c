@@ -6,8 +6,15 @@
  *	user.bdfs.allocated, .valid                   bytes, now
  *	user.bdfs.logical-block-size                  bytes
  *	user.bdfs.labels                              free text of the owner, up to 255 bytes; may be set and removed
+ *	user.bdfs.snapshots                           how many the disk has
+ *	user.bdfs.virtual, .referenced, .exclusive, .shared, .reclaimable, .owned    bytes, see meta/snapshot.h
  *
- * labels is listed when it is not empty; an empty one is none.
+ * A snapshot has uuid, kind ("snapshot"), number (its layer's), pool, disk (the
+ * name), created (seconds since 1970) and the bytes.
+ *
+ * labels is listed when it is not empty; an empty one is none. referenced and
+ * its like are found by reading maps, so they are listed without a look and cost
+ * time when they are asked for.
  *
  * Failure modes: other names, and setting anything but labels: EOPNOTSUPP (which, unlike
  * ENOSYS, the kernel does not take for the whole mount), reading them: ENODATA.
@@ -21,29 +28,40 @@
 
 #include "base/uuid.h"
 #include "fs/internal.h"
+#include "meta/snapshot.h"
 
 #define LABELS_NAME "user.bdfs.labels"
 #define VALUE_BYTES_MAX 256
 
+/* Either a disk or a snapshot; the other is NULL. Both are referenced. */
 struct subject {
 	struct fs_mount *fs;
+	struct meta_disk *disk;
+	struct meta_snapshot *snapshot;
 	struct meta_disk_info info;
+	struct meta_snapshot_info snapshot_info;
 };
 
 /* Each writes at most VALUE_BYTES_MAX bytes, as snprintf does. */
 static int show_uuid(const struct subject *of, char *buf)
 {
-	return (int)strlen(base_uuid_to_text(of->info.record.uuid, buf));
+	return (int)strlen(base_uuid_to_text(of->disk ? of->info.record.uuid : of->snapshot_info.uuid, buf));
 }
 
 static int show_kind(const struct subject *of, char *buf)
 {
-	return snprintf(buf, VALUE_BYTES_MAX, "%s", meta_disk_kind_to_text(of->info.record.kind));
+	return snprintf(buf, VALUE_BYTES_MAX, "%s",
+			of->disk ? meta_disk_kind_to_text(of->info.record.kind) : "snapshot");
+}
+
+static int show_bytes(char *buf, uint64_t n)
+{
+	return snprintf(buf, VALUE_BYTES_MAX, "%" PRIu64, n);
 }
 
 static int show_number(const struct subject *of, char *buf)
 {
-	return snprintf(buf, VALUE_BYTES_MAX, "%" PRIu64, of->info.number);
+	return show_bytes(buf, of->disk ? of->info.number : of->snapshot_info.layer);
 }
 
 static int show_pool(const struct subject *of, char *buf)
@@ -71,32 +89,118 @@ static int show_labels(const struct subject *of, char *buf)
 	return snprintf(buf, VALUE_BYTES_MAX, "%s", of->info.record.labels);
 }
 
+static int show_snapshots(const struct subject *of, char *buf)
+{
+	return show_bytes(buf, meta_snapshot_count(of->disk));
+}
+
+static int show_disk(const struct subject *of, char *buf)
+{
+	return snprintf(buf, VALUE_BYTES_MAX, "%s", of->snapshot_info.disk_name);
+}
+
+static int show_created(const struct subject *of, char *buf)
+{
+	return show_bytes(buf, of->disk ? of->info.record.created_s : of->snapshot_info.created_s);
+}
+
+static int show_virtual(const struct subject *of, char *buf)
+{
+	return show_bytes(buf, of->disk ? of->info.size_bytes : of->snapshot_info.size_bytes);
+}
+
+static int show_owned(const struct subject *of, char *buf)
+{
+	return show_bytes(buf, of->disk ? of->info.allocated_bytes : meta_snapshot_owned_bytes(of->snapshot));
+}
+
+static int use_of(const struct subject *of, struct meta_space_use *ret)
+{
+	return of->disk ? meta_disk_space(of->disk, ret, NULL) : meta_snapshot_space(of->snapshot, ret, NULL);
+}
+
+static int show_referenced(const struct subject *of, char *buf)
+{
+	struct meta_space_use use;
+
+	return use_of(of, &use) < 0 ? 0 : show_bytes(buf, use.referenced_bytes);
+}
+
+static int show_exclusive(const struct subject *of, char *buf)
+{
+	struct meta_space_use use;
+
+	return use_of(of, &use) < 0 ? 0 : show_bytes(buf, use.exclusive_bytes);
+}
+
+static int show_shared(const struct subject *of, char *buf)
+{
+	struct meta_space_use use;
+
+	return use_of(of, &use) < 0 ? 0 : show_bytes(buf, use.shared_bytes);
+}
+
+static int show_reclaimable(const struct subject *of, char *buf)
+{
+	struct meta_space_use use;
+
+	return use_of(of, &use) < 0 ? 0 : show_bytes(buf, use.reclaimable_bytes);
+}
+
+enum { OF_DISK = 1 << 0, OF_SNAPSHOT = 1 << 1, OF_BOTH = OF_DISK | OF_SNAPSHOT, IS_SLOW = 1 << 2 };
+
 static const struct {
 	const char *name;
+	unsigned flags;
 	int (*show)(const struct subject *of, char *buf); /* 0: there is none */
 } attributes[] = {
-	{ "user.bdfs.uuid", show_uuid },
-	{ "user.bdfs.kind", show_kind },
-	{ "user.bdfs.number", show_number },
-	{ "user.bdfs.pool", show_pool },
-	{ "user.bdfs.allocated", show_allocated },
-	{ "user.bdfs.valid", show_valid },
-	{ "user.bdfs.logical-block-size", show_block_size },
-	{ LABELS_NAME, show_labels },
+	{ "user.bdfs.uuid", OF_BOTH, show_uuid },
+	{ "user.bdfs.kind", OF_BOTH, show_kind },
+	{ "user.bdfs.number", OF_BOTH, show_number },
+	{ "user.bdfs.pool", OF_BOTH, show_pool },
+	{ "user.bdfs.disk", OF_SNAPSHOT, show_disk },
+	{ "user.bdfs.created", OF_BOTH, show_created },
+	{ "user.bdfs.allocated", OF_DISK, show_allocated },
+	{ "user.bdfs.valid", OF_DISK, show_valid },
+	{ "user.bdfs.logical-block-size", OF_DISK, show_block_size },
+	{ "user.bdfs.snapshots", OF_DISK, show_snapshots },
+	{ "user.bdfs.virtual", OF_BOTH, show_virtual },
+	{ "user.bdfs.owned", OF_BOTH, show_owned },
+	{ "user.bdfs.referenced", OF_BOTH | IS_SLOW, show_referenced },
+	{ "user.bdfs.exclusive", OF_BOTH | IS_SLOW, show_exclusive },
+	{ "user.bdfs.shared", OF_BOTH | IS_SLOW, show_shared },
+	{ "user.bdfs.reclaimable", OF_BOTH | IS_SLOW, show_reclaimable },
+	{ LABELS_NAME, OF_DISK, show_labels },
 };
 
 static_assert(sizeof(((struct meta_disk_record *)0)->labels) <= VALUE_BYTES_MAX, "labels fit");
 
-static bool subject_of(fuse_req_t req, fuse_ino_t node, struct subject *ret)
+/* Return: false, and nothing to put, when the node is neither. */
+static bool subject_get(fuse_req_t req, fuse_ino_t node, struct subject *ret)
 {
-	struct meta_disk *disk = fs_node_disk(fs_of(req), node);
+	struct fs_mount *fs = fs_of(req);
 
-	if (!disk)
-		return false;
-	ret->fs = fs_of(req);
-	meta_disk_info(disk, &ret->info);
-	meta_disk_put(disk);
-	return true;
+	*ret = (struct subject){ .fs = fs, .disk = fs_node_disk(fs, node) };
+	if (ret->disk)
+		meta_disk_info(ret->disk, &ret->info);
+	else
+		ret->snapshot = fs_node_snapshot(fs, node);
+	if (ret->snapshot)
+		meta_snapshot_info(ret->snapshot, &ret->snapshot_info);
+	return ret->disk || ret->snapshot;
+}
+
+static void subject_put(struct subject *of)
+{
+	if (of->disk)
+		meta_disk_put(of->disk);
+	if (of->snapshot)
+		meta_snapshot_put(of->snapshot);
+}
+
+static bool is_of(size_t i, const struct subject *of)
+{
+	return attributes[i].flags & (of->disk ? OF_DISK : OF_SNAPSHOT);
 }
 
 /* As getxattr(2) has it: with size 0 the question is how large the answer is. */
@@ -116,11 +220,12 @@ void fs_op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t si
 	struct subject of;
 	int bytes = 0;
 
-	if (subject_of(req, node, &of)) {
+	if (subject_get(req, node, &of)) {
 		for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
-			if (strcmp(attributes[i].name, name) == 0)
+			if (strcmp(attributes[i].name, name) == 0 && is_of(i, &of))
 				bytes = attributes[i].show(&of, value);
 		}
+		subject_put(&of);
 	}
 	if (bytes == 0)
 		fuse_reply_err(req, ENODATA);
@@ -134,13 +239,15 @@ void fs_op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 	struct subject of;
 	size_t bytes = 0;
 
-	if (subject_of(req, node, &of)) {
+	if (subject_get(req, node, &of)) {
 		for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
-			if (attributes[i].show(&of, value) == 0)
+			if (!is_of(i, &of) ||
+			    (!(attributes[i].flags & IS_SLOW) && attributes[i].show(&of, value) == 0))
 				continue;
 			strcpy(names + bytes, attributes[i].name);
 			bytes += strlen(attributes[i].name) + 1;
 		}
+		subject_put(&of);
 	}
 	answer_value(req, names, bytes, size);
 }
@@ -163,24 +270,20 @@ static int check_labels(const char *value, size_t size, int flags, bool has_labe
 static int set_labels(fuse_req_t req, fuse_ino_t node, const char *value, size_t size, int flags)
 {
 	struct meta_disk_attr attr = { .modified_s = 0 };
-	struct meta_disk *disk;
 	struct subject of;
-	int rc;
+	int rc = -EOPNOTSUPP;
 
 	if (fs_of(req)->read_only)
 		return -EROFS;
-	if (!subject_of(req, node, &of))
-		return node <= FS_NODE_MEDIA ? -EOPNOTSUPP : -ENOENT;
-	rc = check_labels(value, size, flags, of.info.record.labels[0] != '\0');
-	if (rc < 0)
-		return rc;
-	if (size > 0)
+	if (!subject_get(req, node, &of))
+		return fs_node_is_directory(node) ? -EOPNOTSUPP : -ENOENT;
+	if (of.disk)
+		rc = check_labels(value, size, flags, of.info.record.labels[0] != '\0');
+	if (rc == 0 && size > 0)
 		memcpy(attr.labels, value, size);
-	disk = fs_node_disk(fs_of(req), node);
-	if (!disk)
-		return -ENOENT;
-	rc = meta_disk_set_attr(disk, META_ATTR_LABELS, &attr, NULL);
-	meta_disk_put(disk);
+	if (rc == 0)
+		rc = meta_disk_set_attr(of.disk, META_ATTR_LABELS, &attr, NULL);
+	subject_put(&of);
 	return rc;
 }
 

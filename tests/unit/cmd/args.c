@@ -41,7 +41,6 @@ Test(cmd_args, what_does_not_fit_is_refused)
 		{ &cmd_lssp, "{\"sp\": [\"a\"]}" },
 		{ &cmd_lssp, "{\"sp\": null}" },
 		{ &cmd_lssp, "{\"no-such-option\": true}" },
-		{ &cmd_mkbdsp, "{\"bd\": \"a\"}" },
 		{ &cmd_mkbdsp, "{\"size\": 1}" },
 		{ &cmd_mkbdsp, "{\"size\": -1, \"bd\": \"a\"}" },
 		{ &cmd_mkbdsp, "{\"size\": 1.5, \"bd\": \"a\"}" },
@@ -78,8 +77,8 @@ Test(cmd_args, a_missing_option_is_named_as_it_is_typed)
 
 	cr_assert_eq(check(&cmd_mkbdsp, "{\"size\": 1}", &err), -EINVAL);
 	cr_assert_not_null(strstr(err.text, "-bd NAME"), "%s", err.text);
-	cr_assert_eq(check(&cmd_mkbdsp, "{\"bd\": \"a\"}", &err), -EINVAL);
-	cr_assert_not_null(strstr(err.text, "SIZE"), "%s", err.text);
+	cr_assert_eq(check(&cmd_rmsp, "{}", &err), -EINVAL);
+	cr_assert_not_null(strstr(err.text, "POOL"), "%s", err.text);
 }
 
 Test(cmd_args, one_of_wants_exactly_one)

@@ -27,13 +27,21 @@ struct counted {
 static struct fs_open_table table;
 static struct fs_open_cache caches[QUEUES];
 static struct counted disks[8];
-static struct meta_disk *const no_disk = NULL;
+/* Never looked into. */
+static struct meta_disk *const some_disk = (struct meta_disk *)&table;
+static unsigned snapshots_closed;
 
 static void close_counted(struct ioc_bd *bd)
 {
 	int left = atomic_fetch_sub(&container_of(bd, struct counted, bd)->opens, 1) - 1;
 
 	cr_assert_geq(left, 0, "closed more often than opened");
+}
+
+static void close_snapshot(struct ioc_bd *bd)
+{
+	snapshots_closed++;
+	close_counted(bd);
 }
 
 static void keep_nothing(struct meta_disk *disk, uint64_t modified_s, void *ctx)
@@ -45,6 +53,7 @@ static void keep_nothing(struct meta_disk *disk, uint64_t modified_s, void *ctx)
 static void set_up(void)
 {
 	cr_assert_eq(fs_open_table_init(&table, QUEUES, close_counted), 0);
+	table.close_snapshot = close_snapshot;
 }
 
 static void tear_down(void)
@@ -57,7 +66,7 @@ static void tear_down(void)
 static void open_disk(uint64_t number)
 {
 	atomic_fetch_add(&disks[number].opens, 1);
-	cr_assert_eq(fs_open_add(&table, number, &disks[number].bd, no_disk), 0);
+	cr_assert_eq(fs_open_add(&table, number, &disks[number].bd, some_disk), 0);
 }
 
 static void release_disk(uint64_t number)
@@ -385,7 +394,7 @@ static void *be_queue(void *arg)
 	return NULL;
 }
 
-Test(fs_open_table, no_disk_is_closed_under_a_request, .timeout = 60)
+Test(fs_open_table, some_disk_is_closed_under_a_request, .timeout = 60)
 {
 	unsigned counts[8] = { 0 };
 	uint64_t state = test_seed();
@@ -415,4 +424,35 @@ Test(fs_open_table, no_disk_is_closed_under_a_request, .timeout = 60)
 		while (counts[number]-- > 0)
 			release_disk(number);
 	}
+}
+
+Test(fs_open_table, a_snapshot_is_given_back_as_one)
+{
+	struct ioc_bd *bd;
+	struct fs_open *open;
+
+	atomic_fetch_add(&disks[1].opens, 2);
+	cr_assert_eq(fs_open_add(&table, 1, &disks[1].bd, NULL), 0);
+	cr_assert_eq(fs_open_add(&table, 1, &disks[1].bd, NULL), 0);
+	release_disk(1);
+	cr_assert_eq(snapshots_closed, 1);
+	open = fs_open_pin(&table, &caches[0], 0, 1, &bd);
+	cr_assert_eq(bd, &disks[1].bd);
+	release_disk(1);
+	cr_assert_eq(snapshots_closed, 1, "closed under a request");
+	fs_open_unpin(&table, 0, open);
+	cr_assert_eq(snapshots_closed, 2);
+	open_disk(2);
+	release_disk(2);
+	cr_assert_eq(snapshots_closed, 2);
+}
+
+Test(fs_open_table, a_change_is_noted_only_of_an_open_disk)
+{
+	fs_open_note_modified(&table, 1, 100);
+	cr_assert_eq(fs_open_modified(&table, 1), 0);
+	open_disk(1);
+	fs_open_note_modified(&table, 1, 100);
+	cr_assert_eq(fs_open_modified(&table, 1), 100);
+	release_disk(1);
 }
