@@ -25,29 +25,40 @@
  * Failure modes: none. Posting a message that is already posted is a caller's
  * bug that can't be seen from here.
  */
+#include <sched.h>
+
 #include "base/mailbox.h"
 
 void base_mailbox_init(struct base_mailbox *box, void (*wake)(void *ctx), void *wake_ctx)
 {
 	atomic_init(&box->head, NULL);
+	atomic_init(&box->posting, 0);
 	box->wake = wake;
 	box->wake_ctx = wake_ctx;
 }
 
 void base_mailbox_post(struct base_mailbox *box, struct base_msg *msg)
 {
-	/* Both are read before the push: after it the consumer may have run the
-	 * message, and a message may be the one that ends the mailbox's life. */
-	void (*wake)(void *ctx) = box->wake;
-	void *wake_ctx = box->wake_ctx;
-	struct base_msg *head = atomic_load_explicit(&box->head, memory_order_relaxed);
+	struct base_msg *head;
+
+	/* Counted before the push: after it the consumer may have run the message, and the message may be the one
+	 * that ends the mailbox's life. */
+	atomic_fetch_add_explicit(&box->posting, 1, memory_order_relaxed);
+	head = atomic_load_explicit(&box->head, memory_order_relaxed);
 
 	do {
 		msg->next = head;
 	} while (!atomic_compare_exchange_weak_explicit(&box->head, &head, msg, memory_order_release,
 							memory_order_relaxed));
 	if (!head)
-		wake(wake_ctx);
+		box->wake(box->wake_ctx);
+	atomic_fetch_sub_explicit(&box->posting, 1, memory_order_release);
+}
+
+void base_mailbox_wait_for_producers(const struct base_mailbox *box)
+{
+	while (atomic_load_explicit(&box->posting, memory_order_acquire) > 0)
+		sched_yield();
 }
 
 static struct base_msg *reverse(struct base_msg *newest)

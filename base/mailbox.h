@@ -26,6 +26,7 @@ struct base_mailbox {
 	_Atomic(struct base_msg *) head; /* newest first */
 	void (*wake)(void *ctx);         /* const after init; any thread calls it */
 	void *wake_ctx;
+	_Atomic unsigned posting; /* producers inside base_mailbox_post() */
 };
 
 void base_mailbox_init(struct base_mailbox *box, void (*wake)(void *ctx), void *wake_ctx);
@@ -35,6 +36,12 @@ void base_mailbox_post(struct base_mailbox *box, struct base_msg *msg);
 
 /* Runs all that was there at entry. Context: the consumer. Returns how many ran. */
 unsigned base_mailbox_run(struct base_mailbox *box);
+/*
+ * Before the mailbox, or what its wake function wakes, goes: a message may be run before its producer has come back
+ * from the wake function. The caller has seen the last message run. Context: the consumer; spins, for as long as a
+ * wake-up takes.
+ */
+void base_mailbox_wait_for_producers(const struct base_mailbox *box);
 bool base_mailbox_is_empty(const struct base_mailbox *box);
 
 #endif

@@ -62,7 +62,7 @@ struct ioc_queue {
 	struct bounce_pool bounces;            /* owner Q */
 	struct ioc_request *done, **done_tail; /* owner Q: ended, done() not called yet */
 	struct queue_counters counters;
-	_Atomic bool stop;
+	_Atomic bool stop, may_close;
 	_Atomic int started; /* 1: runs; negative errno: could not start */
 	pthread_t thread;
 	struct base_error start_error;

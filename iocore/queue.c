@@ -120,6 +120,10 @@ static void *queue_main(void *arg)
 		}
 	}
 	queue_turn(queue, 0);
+	/* The engine must outlive all calls that wake it. */
+	base_mailbox_wait_for_producers(&queue->box);
+	while (!atomic_load(&queue->may_close))
+		sched_yield(); /* queue_stop is about to say so */
 	queue->engine->ops->close(queue->engine);
 	return NULL;
 }
@@ -149,6 +153,7 @@ static void queue_stop(struct ioc_queue *queue)
 {
 	atomic_store(&queue->stop, true);
 	queue->engine->ops->wake(queue->engine);
+	atomic_store(&queue->may_close, true);
 	pthread_join(queue->thread, NULL);
 }
 

@@ -358,6 +358,7 @@ int meta_pool_commit(struct meta_pool *pool)
 		else
 			base_park_wait(&park, 0);
 	}
+	base_mailbox_wait_for_producers(&box);
 	base_park_done(&park);
 	return wait.result;
 }
