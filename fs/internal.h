@@ -62,6 +62,7 @@ struct fs_queue {
 	uint8_t *memory;         /* const */
 	struct fs_slot *slots;   /* const */
 	struct base_msg start;   /* start to read */
+	struct base_msg last;    /* after all others */
 	_Atomic bool start_posted;
 	struct ioc_engine *engine;
 	struct fs_slot *free;

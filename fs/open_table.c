@@ -224,7 +224,8 @@ int fs_open_add(struct fs_open_table *table, uint64_t number, struct ioc_bd *bd,
 		open->closing = NULL;
 		open->leaving += old != NULL;
 		open->opens++;
-		open->disk = disk;
+		if (open->disk != disk) /* else: who has it pinned reads it without the lock */
+			open->disk = disk;
 		atomic_store(&open->bd, bd);
 	}
 	pthread_mutex_unlock(&table->lock);

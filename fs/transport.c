@@ -79,16 +79,18 @@ static struct fs_slot *slot_take(struct fs_queue *q)
 	return slot;
 }
 
-static void report_end(struct fs_queue *q)
+static void report(struct fs_mount *fs)
 {
-	struct fs_mount *fs = q->fs;
-
-	q->has_ended = true;
 	pthread_mutex_lock(&fs->lock);
 	fs->queues_running--;
 	pthread_cond_broadcast(&fs->ended);
-	/* Nothing of q or fs after this: the waiter may free both. */
 	pthread_mutex_unlock(&fs->lock);
+}
+
+static void on_last(struct base_msg *msg)
+{
+	/* Nothing of the queue or the mount after this: the waiter may free both. */
+	report(container_of(msg, struct fs_queue, last)->fs);
 }
 
 void fs_slot_put(struct fs_slot *slot)
@@ -98,10 +100,12 @@ void fs_slot_put(struct fs_slot *slot)
 	slot->next_free = q->free;
 	q->free = slot;
 	q->free_count++;
-	if (!q->is_ending)
+	if (!q->is_ending) {
 		arm_reads(q);
-	else if (q->free_count == SLOTS && !q->has_ended)
-		report_end(q);
+	} else if (q->free_count == SLOTS && !q->has_ended) {
+		q->has_ended = true;
+		report(q->fs);
+	}
 }
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -300,6 +304,7 @@ static int queue_init(struct fs_mount *fs, struct fs_queue *q, unsigned number)
 	q->number = number;
 	q->queue = ioc_pool_queue(fs->ioc, number);
 	q->start.run = on_start;
+	q->last.run = on_last;
 	q->slots = calloc(SLOTS, sizeof(*q->slots));
 	q->memory =
 	    mmap(NULL, SLOTS * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -353,8 +358,20 @@ void fs_transport_wait(struct fs_mount *fs)
 	pthread_mutex_unlock(&fs->lock);
 }
 
+/* A queue that had ended may have been told to read all the same. Messages come in order: that one has gone when
+ * this one has. */
+static void wait_for_messages(struct fs_mount *fs)
+{
+	fs->queues_running = fs->queue_count;
+	for (unsigned i = 0; i < fs->queue_count; i++)
+		ioc_queue_post(fs->queues[i].queue, &fs->queues[i].last);
+	fs_transport_wait(fs);
+}
+
 void fs_transport_done(struct fs_mount *fs)
 {
+	if (atomic_load(&fs->readers) > 0) /* it was started */
+		wait_for_messages(fs);
 	for (unsigned i = 0; fs->queues && i < fs->queue_count; i++) {
 		struct fs_queue *q = &fs->queues[i];
 
