@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The mailbox: order of posting, one wake-up for an empty box, messages that
- * post themselves again. Several threads: mailbox_threads.c.
+ * post themselves again. Several threads: tests/threads/mailbox.c.
  */
 #include <criterion/criterion.h>
 

@@ -5,7 +5,7 @@
  *
  * Planting is done on the metadata thread, in a transaction, as far as LMDB is
  * concerned, and in memory where the pool would otherwise write over it. A pool
- * that changes meanwhile is in check_churn.c, one under load in check_threads.c.
+ * that changes meanwhile is in check_churn.c, one under load in tests/threads/check_live.c.
  */
 #include <criterion/criterion.h>
 #include <errno.h>

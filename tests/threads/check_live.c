@@ -66,7 +66,7 @@ static int call(struct ioc_bd *bd, enum ioc_op op, unsigned flags, uint64_t offs
 	if (rc == -ENOSPC)
 		atomic_fetch_add(&full, 1);
 	else if (rc < 0)
-		fprintf(stderr, "check_threads: operation %d at %" PRIu64 ": %s\n", (int)op, offset, strerror(-rc));
+		fprintf(stderr, "check_live: operation %d at %" PRIu64 ": %s\n", (int)op, offset, strerror(-rc));
 	rig_require(rc == 0 || rc == -ENOSPC, "an operation");
 	return rc;
 }
@@ -260,7 +260,7 @@ static void check_rounds(unsigned rounds, bool planted)
 			if (rig_report.found[kind] == (is_planted ? expected : 0))
 				continue;
 			rig_found_nothing(); /* prints */
-			fprintf(stderr, "check_threads: %" PRIu64 " of %s; seed %" PRIu64 "\n",
+			fprintf(stderr, "check_live: %" PRIu64 " of %s; seed %" PRIu64 "\n",
 				rig_report.found[kind], meta_check_kind_to_text((enum meta_check_kind)kind), seed);
 			exit(1);
 		}

@@ -36,7 +36,7 @@ static void require(bool holds, const char *what)
 {
 	if (holds)
 		return;
-	fprintf(stderr, "mailbox_threads: %s\n", what);
+	fprintf(stderr, "mailbox: %s\n", what);
 	exit(1);
 }
 
