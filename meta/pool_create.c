@@ -311,13 +311,39 @@ static uint64_t end_of_numbers(struct meta_pool *pool)
 	return end;
 }
 
+/*
+ * What the record will say of the pv is stable before the record is. A new pv gets its label here, on MW, and with
+ * the number that the labels of the others have: the floor that the next commit records is the same for all, and a
+ * commit between a label and its record would raise it above the new one. A grown file must not be found shorter than
+ * its record after a power cut.
+ */
+static int settle_pv(struct pv_change *change, struct base_error *err)
+{
+	struct meta_pool *pool = change->pool;
+
+	if (change->is_new) {
+		int rc = write_label(pool->pv_ops, pool->pv_ctx, &change->handle, pool->record.uuid, change->rec.uuid,
+				     change->index, pool->label_written);
+		return rc < 0 ? base_error_set_errno(err, rc, "can't write the label of pv %s", change->rec.path) : 0;
+	}
+	int rc = pool->pv_ops->sync(pool->pv_ctx, &pool->pvs[change->index].handle);
+	if (rc == 0)
+		return 0;
+	restart_mark_failed(pool->log);
+	pool_fail(pool, rc, "a pv could not be synced");
+	return base_error_set_errno(err, rc, "pv %s can't be synced", change->rec.path);
+}
+
 static int pv_change_fn(struct mw_call *call, struct db_txn *txn)
 {
 	struct pv_change *change = call->arg;
 
+	int rc = settle_pv(change, call->err);
+	if (rc < 0)
+		return rc;
 	if (change->is_new)
 		call->record->pv_count++;
-	int rc = put_pv(txn, change->index, &change->rec);
+	rc = put_pv(txn, change->index, &change->rec);
 	return rc < 0 ? base_error_set_errno(call->err, rc, "pv %s", change->rec.path) : 0;
 }
 
@@ -366,13 +392,6 @@ int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, st
 		return rc;
 	rc = fill_pv_record(pool->dir, spec, &change.handle, end_of_numbers(pool) + 1, &change.rec, err);
 	change.added = change.rec.ranges[0];
-	if (rc == 0) {
-		/* Before the record: a pv that the metadata knows has its label. */
-		rc = write_label(pool->pv_ops, pool->pv_ctx, &change.handle, pool->record.uuid, change.rec.uuid,
-				 change.index, pool->record.commit);
-		if (rc < 0)
-			base_error_set_errno(err, rc, "can't write the label of pv %s", spec->path);
-	}
 	if (rc == 0)
 		rc = mw_call_wait(pool, &call);
 	if (rc < 0) {
