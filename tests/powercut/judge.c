@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See judge.h. What a sector may hold is the model test's oracle (tests/model/oracle.h); here are disks, their sizes
+ * and the marks.
+ *
+ * The writer lets one operation at a time change whether a disk is there and how long it is. An operation that
+ * failed, or that had not completed, may have happened or not.
+ */
+#include "tests/powercut/judge.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "iocore/internal.h"
+#include "meta/internal.h"
+
+#define SECTOR 512
+
+__attribute__((format(printf, 2, 3))) static bool wrong(struct judge *judge, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(judge->why, sizeof(judge->why), fmt, args);
+	va_end(args);
+	return false;
+}
+
+/* ---- operations under way ----------------------------------------------------------------- */
+
+static void op_begins(struct judge *judge, uint64_t op, uint64_t now)
+{
+	for (unsigned i = 0; i < JUDGE_OPS_MAX; i++) {
+		if (judge->ops[i].op == 0) {
+			judge->ops[i] = (struct judge_op){ op, now };
+			return;
+		}
+	}
+	abort();
+}
+
+static uint64_t op_ends(struct judge *judge, uint64_t op)
+{
+	for (unsigned i = 0; i < JUDGE_OPS_MAX; i++) {
+		if (judge->ops[i].op == op) {
+			judge->ops[i].op = 0;
+			return judge->ops[i].submitted;
+		}
+	}
+	abort();
+}
+
+static uint64_t oldest_op(const struct judge *judge, uint64_t now)
+{
+	for (unsigned i = 0; i < JUDGE_OPS_MAX; i++)
+		if (judge->ops[i].op != 0)
+			now = MIN(now, judge->ops[i].submitted);
+	return now;
+}
+
+/* ---- disks and sizes ---------------------------------------------------------------------- */
+
+static struct judge_disk *find_disk(struct judge *judge, uint32_t id)
+{
+	for (unsigned i = 0; i < JUDGE_DISKS_MAX; i++)
+		if (judge->disks[i].used && judge->disks[i].id == id)
+			return &judge->disks[i];
+	return NULL;
+}
+
+static struct judge_size *add_size(struct judge_disk *disk, uint64_t bytes, uint64_t op, bool resize, uint64_t now)
+{
+	if (disk->size_count == disk->size_room) {
+		disk->size_room = disk->size_room ? disk->size_room * 2 : 16;
+		disk->sizes = realloc(disk->sizes, disk->size_room * sizeof(*disk->sizes));
+		if (!disk->sizes)
+			abort();
+	}
+	disk->sizes[disk->size_count] = (struct judge_size){ bytes, now, ORACLE_NEVER, ORACLE_NEVER, op, resize };
+	return &disk->sizes[disk->size_count++];
+}
+
+static struct judge_disk *add_disk(struct judge *judge, uint32_t id, uint64_t op, uint64_t now)
+{
+	unsigned i = 0;
+
+	while (i < JUDGE_DISKS_MAX && judge->disks[i].used)
+		i++;
+	if (i == JUDGE_DISKS_MAX)
+		abort();
+	struct judge_disk *disk = &judge->disks[i];
+	*disk = (struct judge_disk){ .used = true, .id = id };
+	oracle_init(&disk->oracle, id, JUDGE_SECTORS_MAX);
+	add_size(disk, 0, op, true, now);
+	return disk;
+}
+
+static void drop_disk(struct judge_disk *disk)
+{
+	oracle_free(&disk->oracle);
+	free(disk->sizes);
+	*disk = (struct judge_disk){ 0 };
+}
+
+/* May the disk have had a size of f when b is known to be durable? A growth replaces no larger size. */
+static bool size_outlives(const struct judge_size *f, const struct judge_size *b)
+{
+	bool replaced = b->durable != ORACLE_NEVER && f->completed < b->submitted;
+
+	return !(replaced && (b->bytes > f->bytes || b->resize));
+}
+
+static bool size_possible(const struct judge_disk *disk, const struct judge_size *f)
+{
+	for (unsigned i = 0; i < disk->size_count; i++)
+		if (!size_outlives(f, &disk->sizes[i]))
+			return false;
+	return true;
+}
+
+static void prune_sizes(struct judge_disk *disk)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < disk->size_count; i++)
+		if (size_possible(disk, &disk->sizes[i]))
+			disk->sizes[kept++] = disk->sizes[i];
+	disk->size_count = kept;
+}
+
+static void complete_size(struct judge_disk *disk, uint64_t op, bool durable, uint64_t now)
+{
+	for (unsigned i = 0; i < disk->size_count; i++) {
+		if (disk->sizes[i].op != op)
+			continue;
+		disk->sizes[i].completed = now;
+		if (durable)
+			disk->sizes[i].durable = now;
+	}
+	if (durable)
+		prune_sizes(disk);
+}
+
+/* ---- marks -------------------------------------------------------------------------------- */
+
+static bool submitted(struct judge *judge, const struct mark *mark, uint64_t now)
+{
+	struct judge_disk *disk = find_disk(judge, mark->disk);
+
+	op_begins(judge, mark->op, now);
+	if (mark->kind == MARK_CREATE)
+		add_disk(judge, mark->disk, mark->op, now);
+	if (mark->kind == MARK_CREATE || mark->kind == MARK_GROW)
+		return true;
+	if (!disk)
+		return wrong(judge, "a mark of disk %u, which is not there", mark->disk);
+	disk->oracle.horizon = oldest_op(judge, now);
+	if (mark->kind == MARK_WRITE || mark->kind == MARK_ZERO)
+		oracle_submit(&disk->oracle, mark->first, mark->count, mark->kind == MARK_ZERO ? 0 : mark->version,
+			      mark->op, now);
+	if (mark->kind == MARK_WRITE)
+		add_size(disk, (mark->first + mark->count) * SECTOR, mark->op, false, now);
+	if (mark->kind == MARK_RESIZE) {
+		oracle_submit(&disk->oracle, mark->value / SECTOR, JUDGE_SECTORS_MAX - mark->value / SECTOR, 0,
+			      mark->op, now);
+		add_size(disk, mark->value, mark->op, true, now);
+	}
+	if (mark->kind == MARK_DELETE)
+		disk->deleting = now;
+	return true;
+}
+
+static bool judge_live(struct judge *judge, struct judge_disk *disk, const struct mark *mark, uint64_t began)
+{
+	const uint32_t *versions = (const uint32_t *)(mark + 1);
+	char buf[SECTOR];
+
+	for (uint64_t i = 0; i < mark->count; i++) {
+		const char *why = "bytes of another disk or another sector, or torn";
+		oracle_fill(disk->id, mark->first + i, 1, versions[i], buf);
+		if (versions[i] != MARK_BAD_SECTOR)
+			why = oracle_judge(&disk->oracle, mark->first + i, buf, ORACLE_LIVE, began);
+		if (!why)
+			continue;
+		oracle_print(&disk->oracle, mark->first + i, buf);
+		return wrong(judge, "a live read of disk %u, sector %" PRIu64 ", submitted at %" PRIu64 ": %s",
+			     disk->id, mark->first + i, began, why);
+	}
+	judge->reads++;
+	judge->read_sectors += mark->count;
+	return true;
+}
+
+static void flushed(struct judge_disk *disk, uint64_t began, uint64_t now)
+{
+	oracle_flushed(&disk->oracle, began, now);
+	for (unsigned i = 0; i < disk->size_count; i++)
+		if (disk->sizes[i].completed < began && disk->sizes[i].durable == ORACLE_NEVER)
+			disk->sizes[i].durable = now;
+	prune_sizes(disk);
+}
+
+static bool completed(struct judge *judge, const struct mark *mark, uint64_t now)
+{
+	struct judge_disk *disk = find_disk(judge, mark->disk);
+	uint64_t began = op_ends(judge, mark->op);
+
+	if (mark->kind == MARK_GROW)
+		judge->chunks += mark->value / CHUNK_BYTES;
+	if (mark->kind == MARK_GROW)
+		return true;
+	if (!disk)
+		return wrong(judge, "a mark of disk %u, which is not there", mark->disk);
+	switch (mark->kind) {
+	case MARK_WRITE:
+	case MARK_ZERO:
+		oracle_complete(&disk->oracle, mark->first, mark->count, mark->op, now, mark->durable);
+		complete_size(disk, mark->op, mark->durable, now);
+		break;
+	case MARK_RESIZE:
+		oracle_complete(&disk->oracle, mark->value / SECTOR, JUDGE_SECTORS_MAX - mark->value / SECTOR,
+				mark->op, now, true);
+		complete_size(disk, mark->op, true, now);
+		break;
+	case MARK_CREATE:
+		disk->created = now;
+		complete_size(disk, mark->op, true, now);
+		break;
+	case MARK_DELETE:
+		drop_disk(disk);
+		break;
+	case MARK_FLUSH:
+		flushed(disk, began, now);
+		break;
+	case MARK_READ:
+		return judge_live(judge, disk, mark, began);
+	}
+	return true;
+}
+
+bool judge_mark(struct judge *judge, const struct mark *mark, size_t bytes, uint64_t now)
+{
+	size_t want = sizeof(*mark);
+
+	if (bytes >= want && mark->kind == MARK_READ && mark->phase == MARK_COMPLETED)
+		want += mark->count * sizeof(uint32_t);
+	if (bytes != want)
+		return wrong(judge, "a mark of %zu bytes", bytes);
+	if (mark->kind == MARK_READY)
+		return true;
+	if (mark->phase == MARK_SUBMITTED)
+		return submitted(judge, mark, now);
+	if (mark->phase == MARK_COMPLETED)
+		return completed(judge, mark, now);
+	(void)op_ends(judge, mark->op);
+	return true;
+}
+
+/* ---- after the cut ------------------------------------------------------------------------ */
+
+static uint32_t id_of(const char *name)
+{
+	return name[0] == 'd' ? (uint32_t)strtoul(name + 1, NULL, 10) : 0;
+}
+
+static bool clean(struct judge *judge, const struct meta_check_report *report, const char *when)
+{
+	if (report->problems == 0 && report->not_judged == 0)
+		return true;
+	return wrong(judge, "check %s found %" PRIu64 " problems, %" PRIu64 " not judged; the first: %s", when,
+		     report->problems, report->not_judged, report->finding_count ? report->findings[0].text : "none");
+}
+
+static bool judge_presence(struct judge *judge, struct cutpool *pool)
+{
+	struct meta_disk *meta = meta_disk_next(cutpool_meta(pool), "");
+	char name[32];
+
+	for (; meta; meta = meta_disk_next(cutpool_meta(pool), meta->record.name))
+		if (!find_disk(judge, id_of(meta->record.name)))
+			return wrong(judge, "disk %s is there, and was deleted or never made", meta->record.name);
+	for (unsigned i = 0; i < JUDGE_DISKS_MAX; i++) {
+		const struct judge_disk *disk = &judge->disks[i];
+		if (!disk->used || disk->created == 0 || disk->deleting != 0)
+			continue;
+		snprintf(name, sizeof(name), "d%u", disk->id);
+		meta = meta_disk_get_by_name(cutpool_meta(pool), name);
+		if (!meta)
+			return wrong(judge, "disk %s was made, and is not there", name);
+		meta_disk_put(meta);
+	}
+	return true;
+}
+
+static bool judge_size(struct judge *judge, const struct judge_disk *disk, uint64_t size)
+{
+	for (unsigned i = 0; i < disk->size_count; i++)
+		if (disk->sizes[i].bytes == size && size_possible(disk, &disk->sizes[i]))
+			return true;
+	for (unsigned i = 0; i < disk->size_count; i++)
+		printf("  size %" PRIu64 " submitted %" PRIu64 " completed %" PRId64 " durable %" PRId64 "\n",
+		       disk->sizes[i].bytes, disk->sizes[i].submitted, (int64_t)disk->sizes[i].completed,
+		       (int64_t)disk->sizes[i].durable);
+	return wrong(judge, "disk %u has an impossible size: %" PRIu64, disk->id, size);
+}
+
+/* Calls fn for each sector of the disk. */
+static bool each_sector(struct judge *judge, struct cutpool *pool, struct meta_disk *meta,
+			bool (*fn)(struct judge *judge, uint32_t id, uint64_t sector, const char *buf, void *ctx),
+			void *ctx)
+{
+	static char buf[IOC_DATA_BYTES_MAX];
+	uint64_t size = meta_disk_size(meta);
+	struct base_error err = { 0 };
+	struct ioc_bd *bd;
+
+	if (size % SECTOR != 0 || size > JUDGE_SECTORS_MAX * SECTOR)
+		return wrong(judge, "disk %s has a size of %" PRIu64, meta->record.name, size);
+	if (cutpool_disk_open(pool, meta, &bd, &err) < 0)
+		return wrong(judge, "disk %s can't be opened: %s", meta->record.name, err.text);
+	for (uint64_t at = 0; at < size; at += sizeof(buf)) {
+		uint64_t bytes = MIN(sizeof(buf), size - at);
+		int rc = cutpool_read(pool, bd, at, bytes, buf);
+		if (rc < 0)
+			return wrong(judge, "disk %s can't be read at %" PRIu64 ": %s", meta->record.name, at,
+				     strerror(-rc));
+		for (uint64_t i = 0; i < bytes; i += SECTOR)
+			if (!fn(judge, id_of(meta->record.name), (at + i) / SECTOR, buf + i, ctx))
+				return false;
+	}
+	ioc_disk_close(bd);
+	return true;
+}
+
+static bool judge_sector(struct judge *judge, uint32_t id, uint64_t sector, const char *buf, void *ctx)
+{
+	struct judge_disk *disk = find_disk(judge, id);
+	uint64_t *sectors = ctx;
+	const char *why = oracle_judge(&disk->oracle, sector, buf, ORACLE_CUT, 0);
+
+	++*sectors;
+	if (!why)
+		return true;
+	oracle_print(&disk->oracle, sector, buf);
+	return wrong(judge, "disk %u, sector %" PRIu64 ": %s", id, sector, why);
+}
+
+static bool judge_disks(struct judge *judge, struct cutpool *pool, uint64_t *ret_sectors)
+{
+	struct meta_disk *meta = meta_disk_next(cutpool_meta(pool), "");
+
+	for (; meta; meta = meta_disk_next(cutpool_meta(pool), meta->record.name))
+		if (!judge_size(judge, find_disk(judge, id_of(meta->record.name)), meta_disk_size(meta)) ||
+		    !each_sector(judge, pool, meta, judge_sector, ret_sectors))
+			return false;
+	return true;
+}
+
+static bool opens_clean(struct judge *judge, struct cutpool *pool, bool closed_first)
+{
+	struct meta_check_report report;
+	struct base_error err = { 0 };
+
+	if (closed_first && cutpool_check_closed(pool, &report, &err) < 0)
+		return wrong(judge, "check of the closed pool: %s", err.text);
+	if (closed_first && !clean(judge, &report, "before the pool was opened"))
+		return false;
+	if (cutpool_open(pool, &err) < 0)
+		return wrong(judge, "the pool does not open: %s", err.text);
+	if (cutpool_check(pool, &report, &err) < 0)
+		return wrong(judge, "check of the open pool: %s", err.text);
+	return clean(judge, &report, "after the pool was opened");
+}
+
+bool judge_cut(struct judge *judge, struct cutpool *pool, bool closed_first, uint64_t *ret_sectors)
+{
+	struct meta_pool_info info;
+
+	*ret_sectors = 0;
+	if (!opens_clean(judge, pool, closed_first))
+		return false;
+	meta_pool_info(cutpool_meta(pool), &info);
+	if (info.total_chunks < judge->chunks)
+		return wrong(judge, "the pool has %" PRIu64 " chunks, and had grown to %" PRIu64, info.total_chunks,
+			     judge->chunks);
+	return judge_presence(judge, pool) && judge_disks(judge, pool, ret_sectors);
+}
+
+/* ---- the start of a recording ------------------------------------------------------------- */
+
+static void put(int fd, const void *data, size_t bytes)
+{
+	if (write(fd, data, bytes) != (ssize_t)bytes)
+		abort();
+}
+
+static bool settle_sector(struct judge *judge, uint32_t id, uint64_t sector, const char *buf, void *ctx)
+{
+	int fd = *(int *)ctx;
+
+	put(fd, buf, SECTOR);
+	return true;
+}
+
+bool judge_settle(struct judge *judge, struct cutpool *pool, int result_fd)
+{
+	struct meta_pool_info info;
+	struct meta_disk *meta;
+
+	if (!opens_clean(judge, pool, true))
+		return false;
+	meta_pool_info(cutpool_meta(pool), &info);
+	put(result_fd, &info.total_chunks, sizeof(info.total_chunks));
+	for (meta = meta_disk_next(cutpool_meta(pool), ""); meta;
+	     meta = meta_disk_next(cutpool_meta(pool), meta->record.name)) {
+		uint64_t head[2] = { id_of(meta->record.name), meta_disk_size(meta) };
+		put(result_fd, head, sizeof(head));
+		if (!each_sector(judge, pool, meta, settle_sector, &result_fd))
+			return false;
+	}
+	return true;
+}
+
+static bool get(int fd, void *data, size_t bytes)
+{
+	return read(fd, data, bytes) == (ssize_t)bytes;
+}
+
+void judge_load(struct judge *judge, int result_fd)
+{
+	char buf[SECTOR];
+	uint64_t head[2];
+
+	if (!get(result_fd, &judge->chunks, sizeof(judge->chunks)))
+		abort();
+	while (get(result_fd, head, sizeof(head))) {
+		struct judge_disk *disk = add_disk(judge, (uint32_t)head[0], 0, 1);
+		disk->created = 1;
+		disk->sizes[0] = (struct judge_size){ head[1], 1, 1, 1, 0, true };
+		for (uint64_t s = 0; s < head[1] / SECTOR; s++) {
+			if (!get(result_fd, buf, sizeof(buf)))
+				abort();
+			oracle_settle(&disk->oracle, s, buf);
+		}
+	}
+}
