@@ -225,6 +225,17 @@ static bool print_mount(const json_t *result)
 	return true;
 }
 
+static bool print_restored(const json_t *result)
+{
+	printf("pool ");
+	print_name(result, "pool");
+	printf(" is back in ");
+	print_name(result, "directory");
+	printf(": %zu disks, as of commit %llu\n", json_array_size(json_object_get(result, "disks")),
+	       (unsigned long long)number_of(result, "commit"));
+	return true;
+}
+
 static bool print_nothing(const json_t *result)
 {
 	return true;
@@ -237,7 +248,7 @@ static const struct {
 	{ &cmd_lssp, print_lssp },    { &cmd_lu, print_lu },          { &cmd_mkbdsp, print_lu },
 	{ &cmd_rmbdsp, print_lu },    { &cmd_check, print_check },    { &cmd_chbdsp, print_lu },
 	{ &cmd_mksp, print_mksp },    { &cmd_mount, print_mount },    { &cmd_chsp, print_nothing },
-	{ &cmd_rmsp, print_nothing }, { &cmd_umount, print_nothing },
+	{ &cmd_rmsp, print_nothing }, { &cmd_umount, print_nothing }, { &cmd_restore, print_restored },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)

@@ -129,5 +129,6 @@ unsigned cmd_verb_needs(const struct cmd_verb *verb, const json_t *args);
 
 extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, cmd_umount, cmd_mkbdsp, cmd_chbdsp,
 	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_check, cmd_dump;
+extern const struct cmd_verb cmd_restore;
 
 #endif

@@ -15,7 +15,8 @@
 
 const struct cmd_verb *const cmd_verbs[] = {
 	&cmd_mksp,   &cmd_lssp,   &cmd_chsp, &cmd_rmsp,  &cmd_mount, &cmd_umount, &cmd_mkbdsp,
-	&cmd_chbdsp, &cmd_rmbdsp, &cmd_lu,   &cmd_check, &cmd_dump,  NULL,
+	&cmd_chbdsp, &cmd_rmbdsp, &cmd_lu,   &cmd_check, &cmd_dump,
+	&cmd_restore, NULL,
 };
 
 const struct cmd_verb *cmd_verb_find(const char *name)

@@ -75,6 +75,7 @@ struct check *check_new(const struct meta_check_args *args, struct base_error *e
 	check->args = args;
 	check->err = err;
 	check->pv_flags = META_PV_READ_ONLY;
+	check->way_out = "check it where it is mounted";
 	check->slice_records = CHECK_SLICE_RECORDS;
 	check->hunts = CHECK_HUNTS;
 	check->report = calloc(1, sizeof(*check->report));

@@ -128,6 +128,7 @@ struct check {
 	struct known_pvs *pvs;
 	const char *dir;                             /* without an open pool */
 	unsigned pv_flags;                           /* const: how its pvs are opened; META_PV_READ_ONLY: to look */
+	const char *way_out;                         /* const: what to do if somebody has the pool */
 	struct meta_pv_handle handles[POOL_PVS_MAX]; /* of dir's pvs, where opened[] */
 	bool opened[POOL_PVS_MAX];
 	struct known_layer *layers; /* by id */

@@ -330,7 +330,6 @@ static int open_pv(struct check *check, const char *dir, uint64_t number, struct
 
 int check_open_pvs(struct check *check, const char *dir)
 {
-	const char *way_out = check->pv_flags & META_PV_READ_ONLY ? "check it where it is mounted" : "unmount it first";
 	struct base_error why = { 0 };
 	bool any = false;
 
@@ -339,14 +338,15 @@ int check_open_pvs(struct check *check, const char *dir)
 			continue;
 		if (open_pv(check, dir, i, &why) == -EBUSY)
 			return base_error_set(check->err, -EBUSY,
-					      "%s: the pool is in use; %s", why.text, way_out);
+					      "%s: the pool is in use; %s", why.text, check->way_out);
 		any |= check->opened[i];
 	}
 	/* With no pv to hold, at least whoever has the pool open now is found. */
 	int pid = any ? 0 : meta_pool_holder_pid(dir);
 	if (pid != 0)
 		return base_error_set(check->err, -EBUSY,
-				      "the pool in %s is in use by process %d; %s", dir, pid, way_out);
+				      "the pool in %s is in use by process %d; %s", dir, pid,
+				      check->way_out);
 	return 0;
 }
 

@@ -658,6 +658,7 @@ int meta_repair_dir(const char *dir, const struct meta_repair_args *args, struct
 	if (!repair.check)
 		return base_error_set_errno(err, -ENOMEM, "repair");
 	repair.check->dir = dir;
+	repair.check->way_out = "unmount it first";
 	if (!args->dry_run)
 		repair.check->pv_flags = 0;
 	int rc = db_open(dir, args->dry_run ? DB_OPEN_READ_ONLY : DB_OPEN_WRITE, 0, &repair.check->env, err);

@@ -317,6 +317,8 @@ int pool_sync_pvs(struct meta_pool *pool); /* MW: those that were written since 
 int pool_write_labels(struct meta_pool *pool, uint64_t commit);
 struct range_table *pool_ranges_build(struct meta_pool *pool);
 void pool_pv_path(struct meta_pool *pool, const struct meta_pv_record *rec, char *buf, size_t bytes);
+/* pool_create.c: a path as a pv record has it, into buf of META_PV_PATH_BYTES_MAX. */
+int pool_store_path(const char *dir, const char *path, char *buf, struct base_error *err);
 void pool_publish_ranges(struct meta_pool *pool, struct range_table *table);
 
 /* map.c */

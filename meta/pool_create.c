@@ -92,7 +92,7 @@ static int open_new_pv(const struct meta_pv_ops *ops, void *ctx, const struct me
 }
 
 /* Paths below the pool's directory are kept relative to it, so that the directory can be moved. */
-static int store_path(const char *dir, const char *path, char *buf, struct base_error *err)
+int pool_store_path(const char *dir, const char *path, char *buf, struct base_error *err)
 {
 	char real_dir[4096], real_path[4096];
 
@@ -120,7 +120,7 @@ static int fill_pv_record(const char *dir, const struct meta_pv_spec *spec, cons
 	rec->ranges[0] = (struct meta_pv_range){ .first_chunk = (uint32_t)first_chunk,
 						 .chunks = (uint32_t)chunks,
 						 .first_byte = META_PV_FIRST_DATA_BYTE };
-	return store_path(dir, spec->path, rec->path, err);
+	return pool_store_path(dir, spec->path, rec->path, err);
 }
 
 static int put_pv(struct db_txn *txn, uint64_t number, const struct meta_pv_record *rec)
