@@ -22,6 +22,7 @@
 #include "fs/proto.h"
 #include "fs/workers.h"
 #include "iocore/pool.h"
+#include "meta/io.h"
 #include "meta/pool.h"
 
 /* Two may wait for a RELEASE that is on its way while two others answer. */
@@ -66,7 +67,7 @@ struct fs_queue {
 	_Atomic bool start_posted;
 	struct ioc_engine *engine;
 	struct fs_slot *free;
-	unsigned free_count;
+	unsigned made, taken; /* of SLOTS: ever used; in use now, for a read under way or a request */
 	unsigned reads; /* reads of the device under way */
 	unsigned quiet; /* requests in a row that found nothing else in flight */
 	bool is_ending; /* the device said that the mount is gone */

@@ -43,8 +43,9 @@
 #include "fs/internal.h"
 #include "fs/result.h"
 
-/* Requests of one queue in flight: as many as a loop device has. What is beyond waits in the kernel. */
-#define SLOTS 128
+/* Requests of one queue in flight: as many as a loop device has, and beside them all that may be held for space: so a
+ * read or a discard finds a slot however many writes are held. What is beyond waits in the kernel. */
+#define SLOTS (128 + IOC_SPACE_WAITS_MAX)
 /* Requests in flight at which a queue is busy: it arms a second read, and the next queue is brought in. */
 #define BUSY_REQUESTS 4
 #define READS_QUIET 1
@@ -68,14 +69,27 @@ static uint8_t *slot_message(const struct fs_slot *slot)
 
 /* ---- slots -------------------------------------------------------------------------------- */
 
+/* One that was never used; most never are, and cost no memory. */
+static struct fs_slot *slot_make(struct fs_queue *q)
+{
+	struct fs_slot *slot = &q->slots[q->made];
+
+	slot->q = q;
+	slot->data = q->memory + q->made * slot_stride(q->fs) + q->fs->page_bytes;
+	q->made++;
+	return slot;
+}
+
 static struct fs_slot *slot_take(struct fs_queue *q)
 {
 	struct fs_slot *slot = q->free;
 
-	if (slot) {
+	if (slot)
 		q->free = slot->next_free;
-		q->free_count--;
-	}
+	else if (q->made < SLOTS)
+		slot = slot_make(q);
+	if (slot)
+		q->taken++;
 	return slot;
 }
 
@@ -99,10 +113,10 @@ void fs_slot_put(struct fs_slot *slot)
 
 	slot->next_free = q->free;
 	q->free = slot;
-	q->free_count++;
+	q->taken--;
 	if (!q->is_ending) {
 		arm_reads(q);
-	} else if (q->free_count == SLOTS && !q->has_ended) {
+	} else if (q->taken == 0 && !q->has_ended) {
 		q->has_ended = true;
 		report(q->fs);
 	}
@@ -193,7 +207,7 @@ static bool is_transient(int64_t error)
 /* Requests that were read and are not answered yet. */
 static unsigned in_flight(const struct fs_queue *q)
 {
-	return SLOTS - q->free_count - q->reads;
+	return q->taken - q->reads;
 }
 
 static bool may_read(const struct fs_queue *q)
@@ -247,6 +261,7 @@ static void on_read(struct ioc_io *io, int64_t result)
 	q->reads--;
 	if (result < 0) {
 		if (!is_transient(result) && !q->is_ending) {
+			meta_hold_stop(q->fs->meta); /* nobody is there any more for whom it could be worth it */
 			if (result != -ENODEV && result != -ECONNABORTED)
 				log_error("fuse: reading the device: %s; the mount ends", strerror((int)-result));
 			end_reading(q);
@@ -316,17 +331,9 @@ static int queue_init(struct fs_mount *fs, struct fs_queue *q, unsigned number)
 	 * fusermount3) has no business with requests in flight. Both are wishes. */
 	(void)madvise(q->memory, SLOTS * stride, MADV_NOHUGEPAGE);
 	(void)madvise(q->memory, SLOTS * stride, MADV_DONTFORK);
-	/* The slots are linked so that the last is taken first; those few are there from the start. */
+	/* Those few that are taken first are there from the start. */
 	base_memory_lock(q->memory, SLOTS * stride, 0);
-	base_memory_lock(q->memory + (SLOTS - SLOTS_LOCKED) * stride, SLOTS_LOCKED * stride, SLOTS_LOCKED * stride);
-	for (unsigned i = 0; i < SLOTS; i++) {
-		struct fs_slot *slot = &q->slots[i];
-
-		*slot =
-		    (struct fs_slot){ .q = q, .next_free = q->free, .data = q->memory + i * stride + fs->page_bytes };
-		q->free = slot;
-	}
-	q->free_count = SLOTS;
+	base_memory_lock(q->memory, SLOTS_LOCKED * stride, SLOTS_LOCKED * stride);
 	return 0;
 }
 

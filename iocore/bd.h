@@ -36,7 +36,7 @@ enum ioc_op {
 	IOC_OP_WRITE_ZEROES, /* the range reads as zero; with IOC_KEEP_SPACE its chunks stay, or become, allocated */
 	IOC_OP_ALLOCATE,     /* every chunk of the range gets its space; contents unchanged */
 	IOC_OP_RESIZE, /* offset = new size in bytes. Shrinking frees, durable when answered; needs all writes of the
-			  disk to pass first */
+			  disk to pass first. -EPERM for a logical volume */
 	IOC_OP_SEEK_DATA, /* result_offset = first byte >= offset with data, or -ENXIO */
 	IOC_OP_SEEK_HOLE, /* result_offset = first byte >= offset in a hole; the end of the disk is one */
 };
@@ -45,6 +45,11 @@ enum {
 	IOC_FUA = 1 << 0,
 	IOC_GROW = 1 << 1, /* WRITE, ALLOCATE: may make the disk longer, as a write past the end of a file does */
 	IOC_KEEP_SPACE = 1 << 2, /* WRITE_ZEROES */
+	IOC_EXTEND =
+		1 << 3, /* ALLOCATE with IOC_GROW: also a logical volume; else that has its size from verbs only */
+	IOC_MAKE_THIN =
+		1 << 4, /* RESIZE: the size stays (offset is ignored), the disk's space is no longer reserved ... */
+	IOC_MAKE_THICK = 1 << 5, /* ... or is from now on; -ENOSPC when there is not enough */
 };
 
 /* Bytes of one READ or WRITE at most; the front end splits what is longer. Other operations: any length. */

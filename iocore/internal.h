@@ -62,6 +62,7 @@ struct ioc_queue {
 	struct bounce_pool bounces;            /* owner Q */
 	struct ioc_request *done, **done_tail; /* owner Q: ended, done() not called yet */
 	struct queue_counters counters;
+	unsigned space_waits; /* owner Q: requests that wait for space */
 	_Atomic bool stop, may_close;
 	_Atomic int started; /* 1: runs; negative errno: could not start */
 	pthread_t thread;
@@ -118,6 +119,8 @@ void thin_end_slice(struct ioc_request *req); /* leaves the gate, unpins, gives 
 void thin_fail(struct ioc_request *req, int error);
 struct meta_wait *thin_wait(struct ioc_request *req,
 			    void (*next)(struct ioc_request *req)); /* to be handed to a meta_wait_* */
+/* Gives everything back. To be filled in and handed to meta_wait_space; `again` is called when it is over. */
+struct meta_wait *thin_wait_space(struct ioc_request *req, void (*again)(struct ioc_request *req));
 void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req));
 /* Pins the leaves of the slice. Return: 0; META_MISS: a load is under way and `again` is called after it (all given
  * back); negative errno. */
@@ -132,6 +135,9 @@ bool thin_reserve(struct ioc_request *req, unsigned extra, void (*again)(struct 
 /* Chunks for all entries of the slice that have none and whose bit is in `which`; false: everything was given back;
  * `again` after there is space. */
 bool thin_allocate(struct ioc_request *req, uint64_t which, void (*again)(struct ioc_request *req));
+/* Promises a thick disk the space for size_bytes; false: there is none now, everything was given back, `again` when
+ * that may have changed. Every stripe is held. */
+bool thin_claim(struct ioc_request *req, uint64_t size_bytes, void (*again)(struct ioc_request *req));
 void thin_finish_write(struct ioc_request *req); /* the answer of a changing request; honours FUA */
 
 /* thin_io.c */

@@ -24,6 +24,10 @@ struct ioc_queue;
 /* The epochs of meta have places for so many, and for the threads beside them. */
 #define IOC_QUEUES_MAX 32
 
+/* Requests of one queue that wait for space at once; beyond it they are not held but answered -ENOSPC. A front end
+ * whose queues have memory for more than these always has a place for a read or a discard. */
+#define IOC_SPACE_WAITS_MAX 256
+
 struct ioc_pool_args {
 	const char *engine; /* "uring", "threads", "null", NULL = probe */
 	unsigned queues;    /* queue threads; 0 = one a core, at most 8; IOC_QUEUES_MAX at most */

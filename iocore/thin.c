@@ -57,6 +57,27 @@ struct meta_wait *thin_wait(struct ioc_request *req, void (*next)(struct ioc_req
 	return &req->thin.wait;
 }
 
+static void run_waited_for_space(struct base_msg *msg)
+{
+	struct ioc_request *req = container_of(msg, struct ioc_request, thin.wait.msg);
+
+	req->queue->space_waits--;
+	req->thin.held_since_ns = req->thin.wait.held_since_ns;
+	run_next(req);
+}
+
+struct meta_wait *thin_wait_space(struct ioc_request *req, void (*again)(struct ioc_request *req))
+{
+	thin_end_slice(req);
+	struct meta_wait *wait = thin_wait(req, again);
+	wait->msg.run = run_waited_for_space;
+	wait->held_since_ns = req->thin.held_since_ns;
+	wait->bytes = req->op == IOC_OP_WRITE ? req->length : 0;
+	wait->may_hold = req->queue->space_waits < IOC_SPACE_WAITS_MAX;
+	req->queue->space_waits++;
+	return wait;
+}
+
 void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req))
 {
 	req->thin.next = next;
@@ -91,7 +112,7 @@ static void unpin_leaves(struct ioc_request *req)
 static void unallocate(struct ioc_request *req)
 {
 	for (uint64_t left = req->thin.allocated; left; left &= left - 1)
-		meta_chunk_unalloc(req->queue->meta, meta_entry_chunk(req->thin.entries[__builtin_ctzll(left)]));
+		meta_chunk_unalloc(thin_of(req)->disk, meta_entry_chunk(req->thin.entries[__builtin_ctzll(left)]));
 	req->thin.allocated = 0;
 }
 
@@ -101,6 +122,9 @@ void thin_end_slice(struct ioc_request *req)
 	if (req->thin.reserved)
 		meta_change_unreserve(req->queue->meta, req->thin.reserved);
 	req->thin.reserved = 0;
+	if (req->thin.claimed)
+		meta_claim_fit(thin_of(req)->disk);
+	req->thin.claimed = false;
 	bounce_put(req);
 	unpin_leaves(req);
 	if (req->thin.gate.held)
@@ -159,6 +183,13 @@ void thin_read_entries(struct ioc_request *req)
 
 /* ---- log slots and chunks ----------------------------------------------------------------- */
 
+/* What frees may always: it makes less metadata in the end. */
+static bool makes_metadata(const struct ioc_request *req)
+{
+	return req->op == IOC_OP_WRITE || req->op == IOC_OP_ALLOCATE ||
+	       (req->op == IOC_OP_WRITE_ZEROES && (req->flags & IOC_KEEP_SPACE));
+}
+
 bool thin_reserve(struct ioc_request *req, unsigned extra, void (*again)(struct ioc_request *req))
 {
 	struct meta_pool *meta = req->queue->meta;
@@ -166,6 +197,11 @@ bool thin_reserve(struct ioc_request *req, unsigned extra, void (*again)(struct 
 
 	if (slots == 0)
 		return true;
+	if (meta_is_short(meta) && makes_metadata(req)) {
+		thin_wait_space(req, again)->needs_metadata = true;
+		meta_wait_space(thin_of(req)->disk, &req->thin.wait);
+		return false;
+	}
 	if (!meta_change_is_throttled(meta) && meta_change_reserve(meta, slots)) {
 		req->thin.reserved = slots;
 		return true;
@@ -196,8 +232,8 @@ bool thin_allocate(struct ioc_request *req, uint64_t which, void (*again)(struct
 		if (got == 0)
 			got = meta_chunk_alloc(disk, left, &first);
 		if (got == 0) {
-			thin_end_slice(req);
-			meta_wait_space(req->queue->meta, thin_wait(req, again), missing);
+			thin_wait_space(req, again)->chunks = missing;
+			meta_wait_space(disk, &req->thin.wait);
 			return false;
 		}
 		req->thin.entries[i] = meta_entry_make(first, 0, meta_entry_zero(req->thin.entries[i]));
@@ -209,6 +245,20 @@ bool thin_allocate(struct ioc_request *req, uint64_t which, void (*again)(struct
 	assert(got == 0);
 	count(&req->queue->counters.allocations, missing);
 	return true;
+}
+
+bool thin_claim(struct ioc_request *req, uint64_t size_bytes, void (*again)(struct ioc_request *req))
+{
+	struct meta_disk *disk = thin_of(req)->disk;
+
+	if (meta_disk_kind(disk) == META_DISK_THIN)
+		return true;
+	req->thin.claimed = true;
+	if (meta_claim_for(disk, size_bytes))
+		return true;
+	thin_wait_space(req, again)->claim_bytes = size_bytes;
+	meta_wait_space(disk, &req->thin.wait);
+	return false;
 }
 
 /* ---- flush, and the end of a write -------------------------------------------------------- */
@@ -264,6 +314,8 @@ static void thin_submit(struct ioc_bd *bd, struct ioc_request *req)
 	req->thin.gate.held = 0;
 	req->thin.force_exclusive = false;
 	req->thin.grows = false;
+	req->thin.claimed = false;
+	req->thin.held_since_ns = 0;
 	req->thin.wait.result = 0;
 	req->thin.error = 0;
 	switch (req->op) {

@@ -29,14 +29,17 @@
 
 static void range_slice(struct ioc_request *req);
 
-static bool frees(const struct ioc_request *req)
+/* A logical volume keeps all its space: its discards zero. */
+static bool frees(struct ioc_request *req)
 {
+	if (meta_disk_kind(thin_of(req)->disk) == META_DISK_LV)
+		return false;
 	return req->op == IOC_OP_DISCARD || (req->op == IOC_OP_WRITE_ZEROES && !(req->flags & IOC_KEEP_SPACE));
 }
 
 /* What becomes of entry i: the blocks to clear; whether it needs a chunk; whether its chunk goes when no valid block
  * is left. */
-static void effect(const struct ioc_request *req, unsigned i, uint16_t *ret_clear, bool *ret_needs_chunk)
+static void effect(struct ioc_request *req, unsigned i, uint16_t *ret_clear, bool *ret_needs_chunk)
 {
 	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
 	meta_entry entry = req->thin.entries[i];
@@ -119,6 +122,8 @@ static void grow_entered(struct ioc_request *req)
 		return;
 	}
 	if (!thin_load_end(req, after_wait)) /* evicted while we waited at the gate */
+		return;
+	if (!thin_claim(req, end, after_wait))
 		return;
 	if (!meta_change_reserve(req->queue->meta, 1)) {
 		thin_end_slice(req);
@@ -270,6 +275,11 @@ void thin_range(struct ioc_request *req)
 	}
 	if (grows && req->offset + req->length > DISK_BYTES_MAX) {
 		queue_finish(req, -EFBIG);
+		return;
+	}
+	if (grows && meta_disk_kind(disk) == META_DISK_LV && !(req->flags & IOC_EXTEND) &&
+	    req->offset + req->length > meta_disk_size(disk)) {
+		queue_finish(req, -ENOSPC);
 		return;
 	}
 	if (grows && meta_is_trimming(disk)) {

@@ -60,6 +60,8 @@ struct thin_request {
 	unsigned leaf_count;
 	bool force_exclusive;
 	bool grows;
+	uint64_t held_since_ns; /* when the request was first held for space; 0 = never */
+	bool claimed;           /* a thick disk was promised more than its size: to be fitted again */
 	struct plan_needs needs;
 	uint64_t allocated; /* bit i: entries[i] has a chunk that this request allocated and that is in no map yet */
 	uint64_t changes;   /* bit i: entry i changes on completion; a log slot is reserved for each */

@@ -62,6 +62,14 @@ static void resized(struct ioc_request *req)
 	queue_finish(req, result);
 }
 
+/* -1: none, it is about the size. */
+static int kind_asked(const struct ioc_request *req)
+{
+	if (req->flags & IOC_MAKE_THIN)
+		return META_DISK_THIN;
+	return req->flags & IOC_MAKE_THICK ? META_DISK_THICK : -1;
+}
+
 static void to_meta(struct ioc_request *req)
 {
 	struct meta_disk *disk = thin_of(req)->disk;
@@ -70,11 +78,13 @@ static void to_meta(struct ioc_request *req)
 		thin_fail(req, req->thin.error);
 		return;
 	}
-	bool tail_written = req->offset > meta_disk_size(disk) && meta_disk_size(disk) % BLOCK_BYTES != 0;
+	bool tail_written =
+		kind_asked(req) < 0 && req->offset > meta_disk_size(disk) && meta_disk_size(disk) % BLOCK_BYTES != 0;
 	(void)thin_wait(req, resized);
 	req->thin.resize.disk = disk;
 	req->thin.resize.size_bytes = req->offset;
 	req->thin.resize.sync_first = tail_written;
+	req->thin.resize.kind = kind_asked(req);
 	meta_resize_submit(&req->thin.resize);
 }
 
@@ -87,7 +97,7 @@ static void entered(struct ioc_request *req)
 		meta_wait_trimmed(disk, thin_wait(req, after_wait));
 		return;
 	}
-	if (req->offset == meta_disk_size(disk)) {
+	if (kind_asked(req) < 0 ? req->offset == meta_disk_size(disk) : kind_asked(req) == meta_disk_kind(disk)) {
 		thin_end_slice(req);
 		queue_finish(req, 0);
 		return;
@@ -95,7 +105,7 @@ static void entered(struct ioc_request *req)
 	if (!thin_load_end(req, after_wait)) /* evicted while we waited at the gate */
 		return;
 	req->thin.error = 0;
-	if (req->offset > meta_disk_size(disk))
+	if (kind_asked(req) < 0 && req->offset > meta_disk_size(disk))
 		thin_zero_tail(req, to_meta);
 	else
 		to_meta(req);
@@ -122,6 +132,8 @@ void thin_resize(struct ioc_request *req)
 
 	if (rc < 0)
 		queue_finish(req, rc);
+	else if (meta_disk_kind(thin_of(req)->disk) == META_DISK_LV)
+		queue_finish(req, -EPERM);
 	else if (req->offset > DISK_BYTES_MAX)
 		queue_finish(req, -EFBIG);
 	else

@@ -29,6 +29,7 @@
 
 static void write_slice(struct ioc_request *req);
 static void entered(struct ioc_request *req);
+static void after_wait(struct ioc_request *req);
 
 /* ---- after the device --------------------------------------------------------------------- */
 
@@ -61,15 +62,26 @@ static void change_map(struct ioc_request *req)
 static void abandon(struct ioc_request *req)
 {
 	for (uint64_t left = req->thin.allocated; left; left &= left - 1)
-		meta_chunk_abandon(req->queue->meta, meta_entry_chunk(req->thin.entries[__builtin_ctzll(left)]));
+		meta_chunk_abandon(thin_of(req)->disk, meta_entry_chunk(req->thin.entries[__builtin_ctzll(left)]));
 	req->thin.allocated = 0;
+}
+
+/* A pv without room (a sparse file on a full host) is a full pool to the writer: it may be held. */
+static void written_failed(struct ioc_request *req)
+{
+	if (req->thin.error != -ENOSPC) {
+		thin_fail(req, req->thin.error);
+		return;
+	}
+	thin_wait_space(req, after_wait)->pv_full = true;
+	meta_wait_space(thin_of(req)->disk, &req->thin.wait);
 }
 
 static void written(struct ioc_request *req)
 {
 	if (req->thin.error < 0) {
 		abandon(req);
-		thin_fail(req, req->thin.error);
+		written_failed(req);
 		return;
 	}
 	change_map(req);
@@ -210,6 +222,8 @@ static void entered(struct ioc_request *req)
 	 */
 	if (req->thin.grows && !thin_load_end(req, after_wait))
 		return;
+	if (req->thin.grows && !thin_claim(req, slice_end(req), after_wait))
+		return;
 	if (!thin_reserve(req, req->thin.grows ? 1 : 0, after_wait) ||
 	    !thin_allocate(req, req->thin.changes, after_wait))
 		return;
@@ -232,6 +246,10 @@ static bool may_grow(struct ioc_request *req)
 
 	if (!(req->flags & IOC_GROW)) {
 		thin_fail(req, -EINVAL);
+		return false;
+	}
+	if (meta_disk_kind(thin->disk) == META_DISK_LV) { /* as with a device: its size is no matter of writing */
+		thin_fail(req, -ENOSPC);
 		return false;
 	}
 	if (req->offset + req->length > DISK_BYTES_MAX) {

@@ -105,13 +105,14 @@ static uint64_t rediscard(struct meta_pool *pool, uint64_t now_ns)
 	if (pool->rediscard_at > UINT32_MAX)
 		return 0;
 	/* Taken like an allocation, so nobody writes there meanwhile; then back. */
-	unsigned count = space_take_from(&pool->space, REDISCARD_CHUNKS, (uint32_t)pool->rediscard_at, &first);
+	unsigned count = space_borrow(&pool->space, REDISCARD_CHUNKS, (uint32_t)pool->rediscard_at, &first);
 	if (count == 0) {
 		pool->rediscard_at = (uint64_t)UINT32_MAX + 1;
 		return 0;
 	}
 	discard_run(pool, first.n, count);
-	space_untake(&pool->space, first.n, count);
+	space_give_back(&pool->space, first.n, count);
+	base_park_wake(&pool->mw_park); /* somebody may wait for space */
 	pool->rediscard_at = (uint64_t)first.n + count;
 	return now_ns;
 }
@@ -172,7 +173,7 @@ static void clear_leaf(struct meta_leaf *leaf, uint64_t from_byte)
 		leaf_mark_dirty(leaf);
 		leaf_account(leaf->store, before, after);
 		if (meta_entry_chunk(before).n != 0 && meta_entry_chunk(after).n == 0)
-			space_free(&pool->space, meta_entry_chunk(before).n);
+			space_free(&pool->space, &leaf->store->claim, meta_entry_chunk(before).n);
 	}
 	pthread_mutex_unlock(&leaf->lock);
 	pool_note_dirty(pool);
@@ -259,9 +260,11 @@ static void commit_waited(struct base_msg *msg)
 		job->state = CLEAR_DONE;
 		return;
 	}
-	job->call = (struct mw_call){
-		.fn = last_step_txn, .applied = last_step_applied, .finished = last_step_finished, .arg = job
-	};
+	job->call = (struct mw_call){ .fn = last_step_txn,
+				      .applied = last_step_applied,
+				      .finished = last_step_finished,
+				      .arg = job,
+				      .may_use_reserve = true };
 	mw_call_post(pool, &job->call);
 }
 
@@ -302,7 +305,7 @@ static uint64_t run_jobs(struct meta_pool *pool, uint64_t now_ns, struct db_txn 
 	pthread_mutex_unlock(&pool->jobs_lock);
 	while (job) { /* only BG takes jobs off the list */
 		struct clear_job *next = job->next;
-		if (job->state == CLEAR_RUNNING && atomic_load(&pool->dirty_count) >= COMMIT_LEAVES) {
+		if (job->state == CLEAR_RUNNING && atomic_load(&pool->dirty_count) >= pool_commit_leaves(pool)) {
 			base_park_wake(&pool->mw_park);
 			again = now_ns + POLL_NS;
 		} else if (job->state == CLEAR_RUNNING) {

@@ -148,6 +148,7 @@ struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, cons
 	disk->record = *rec;
 	disk->store = store;
 	atomic_init(&disk->size_bytes, rec->size_bytes);
+	atomic_init(&disk->kind, rec->kind);
 	atomic_init(&disk->window_goal, 1);
 	pthread_mutex_init(&disk->size_lock, NULL);
 	return disk;
@@ -384,6 +385,23 @@ int catalog_load(struct meta_pool *pool, struct base_error *err)
 	return rc;
 }
 
+uint64_t catalog_goal_chunks(uint8_t kind, uint64_t size_bytes)
+{
+	return kind == META_DISK_THIN ? 0 : round_up_to(size_bytes, CHUNK_BYTES) / CHUNK_BYTES;
+}
+
+/* Granted unasked: what was promised before is promised now. */
+void catalog_claim_all(struct meta_pool *pool)
+{
+	for (struct meta_store *store = pool->stores; store; store = store->next)
+		space_claim_init(&pool->space, &store->claim, 0, atomic_load(&store->chunks_owned));
+	for (size_t i = 0; i < DISK_HASH; i++)
+		for (struct meta_disk *disk = pool->by_number[i]; disk; disk = disk->number_next)
+			space_claim_init(&pool->space, &disk->store->claim,
+					 catalog_goal_chunks(disk->record.kind, atomic_load(&disk->size_bytes)),
+					 atomic_load(&disk->store->chunks_owned));
+}
+
 int catalog_start_jobs(struct meta_pool *pool, struct base_error *err)
 {
 	return pool->read_only ? 0 : start_jobs(pool, err);
@@ -417,7 +435,7 @@ void disk_window_return(struct meta_disk *disk)
 	uint64_t window = atomic_exchange(&disk->window, 0);
 
 	if ((uint32_t)window)
-		space_untake(&disk->pool->space, (uint32_t)(window >> 32), (uint32_t)window);
+		space_untake(&disk->pool->space, &disk->store->claim, (uint32_t)(window >> 32), (uint32_t)window);
 	atomic_store(&disk->window_goal, 1);
 }
 
@@ -529,6 +547,11 @@ uint64_t meta_disk_number(const struct meta_disk *disk)
 uint64_t meta_disk_size(const struct meta_disk *disk)
 {
 	return atomic_load(&((struct meta_disk *)(uintptr_t)disk)->size_bytes);
+}
+
+uint8_t meta_disk_kind(const struct meta_disk *disk)
+{
+	return atomic_load(&((struct meta_disk *)(uintptr_t)disk)->kind);
 }
 
 struct meta_store *meta_io_store(struct meta_disk *disk)

@@ -43,8 +43,8 @@ static int check_spec(const struct meta_disk_spec *spec, struct base_error *err)
 				      base_size_to_text(DISK_BYTES_MAX, text));
 	if (spec->logical_block_bytes != 0 && spec->logical_block_bytes != 512 && spec->logical_block_bytes != 4096)
 		return base_error_set(err, -EINVAL, "%s: a logical block is 512 or 4096 bytes", spec->name);
-	if (spec->kind != META_DISK_THIN)
-		return base_error_set(err, -ENOTSUP, "%s: only thin disks can be made by this version", spec->name);
+	if (spec->kind != META_DISK_THIN && spec->kind != META_DISK_THICK)
+		return base_error_set(err, -EINVAL, "%s: a disk is made thin or thick", spec->name);
 	return 0;
 }
 
@@ -66,6 +66,24 @@ static void fill_record(const struct meta_disk_spec *spec, struct meta_disk_reco
 	memcpy(rec->labels, spec->labels, sizeof(rec->labels));
 }
 
+static int claim(struct meta_pool *pool, struct meta_store *store, const struct meta_disk_spec *spec,
+		 struct base_error *err)
+{
+	char size[BASE_SIZE_TEXT_BYTES], lacking[BASE_SIZE_TEXT_BYTES];
+	uint64_t lack = 0;
+	int rc = space_claim_set(&pool->space, &store->claim, catalog_goal_chunks(spec->kind, spec->size_bytes),
+				 &lack);
+
+	if (rc < 0)
+		return base_error_set(
+			err, rc,
+			"%s: no space for a thick disk of %s: the pool lacks %s that is neither used nor "
+			"reserved; make it thin, free space, or add some with chsp -add",
+			spec->name, base_size_to_text(spec->size_bytes, size),
+			base_size_to_text(lack * CHUNK_BYTES, lacking));
+	return 0;
+}
+
 static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk **ret,
 		      const struct meta_disk_spec *spec)
 {
@@ -85,8 +103,13 @@ static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk
 	if (!store)
 		return base_error_set_errno(call->err, -ENOMEM, "%s", spec->name);
 	store->index_loaded = true; /* there is none */
+	int rc = claim(args->pool, store, spec, call->err);
+	if (rc < 0) {
+		store_free(store);
+		return rc;
+	}
 	*ret = catalog_disk_new(args->pool, number, &rec, store);
-	int rc = *ret ? catalog_put_layer(txn, layer_id, &layer) : -ENOMEM;
+	rc = *ret ? catalog_put_layer(txn, layer_id, &layer) : -ENOMEM;
 	if (rc == 0)
 		rc = catalog_put_disk(txn, number, &rec);
 	if (!*ret)
@@ -132,8 +155,26 @@ static void create_applied(struct mw_call *call)
 {
 	struct create_args *args = call->arg;
 
-	for (size_t i = 0; i < args->count; i++)
+	for (size_t i = 0; i < args->count; i++) {
 		catalog_insert(args->disks[i]);
+		event_tell(call->pool, META_EVENT_DISK_CREATED, args->disks[i]->record.name,
+			   args->disks[i]->record.size_bytes, 0);
+	}
+}
+
+/* A promise counts on nothing that a power cut could bring back: what was freed becomes durable first. */
+static int make_ready_to_promise(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count,
+				 struct base_error *err)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < count; i++)
+		any |= specs[i].kind != META_DISK_THIN;
+	if (!any || pool->read_only)
+		return 0;
+	catalog_recall_windows(pool);
+	int rc = meta_pool_commit(pool);
+	return rc < 0 ? base_error_set_errno(err, rc, "no commit before space could be reserved") : 0;
 }
 
 int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count, uint64_t *ret_numbers,
@@ -147,6 +188,13 @@ int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs,
 		rc = check_spec(&specs[i], err);
 	if (rc == 0)
 		rc = check_twins(specs, count, err);
+	if (rc == 0 && reserve_is_short(pool))
+		rc = base_error_set(
+			err, -ENOSPC,
+			"the file system that holds the metadata (%s) is nearly full: no new disks until it has room",
+			pool->dir);
+	if (rc == 0)
+		rc = make_ready_to_promise(pool, specs, count, err);
 	if (rc < 0)
 		return rc;
 	args.disks = calloc(count, sizeof(*args.disks));
@@ -225,25 +273,36 @@ static void remove_applied(struct mw_call *call)
 	disk->store->layer.state = META_LAYER_DEAD;
 	disk->store->layer.owner_disk = 0;
 	forget_size(disk);
+	space_claim_drop(&call->pool->space, &disk->store->claim);
 	catalog_unlink(disk);
+	event_tell(call->pool, META_EVENT_DISK_REMOVED, disk->record.name, 0, 0);
 	if (bg_add_clear(call->pool, disk->store, NULL, 0) < 0)
 		log_warning("no memory to free the space of disk %s now: it comes back at the next open",
 			    disk->record.name);
 }
 
+static void remove_undone(struct mw_call *call)
+{
+	struct meta_disk *disk = call->arg;
+
+	pthread_mutex_lock(&call->pool->catalog_lock);
+	disk->removed = false;
+	pthread_mutex_unlock(&call->pool->catalog_lock);
+}
+
 int meta_disk_remove(struct meta_disk *disk, struct base_error *err)
 {
-	struct mw_call call = { .fn = remove_fn, .applied = remove_applied, .arg = disk, .err = err };
+	struct mw_call call = { .fn = remove_fn,
+				.applied = remove_applied,
+				.undone = remove_undone,
+				.may_use_reserve = true,
+				.arg = disk,
+				.err = err };
 
 	/* The clear job walks the leaves, so it needs the index. */
 	int rc = store_load_index(disk->store, err);
 	if (rc == 0)
 		rc = mw_call_wait(disk->pool, &call);
-	if (rc < 0 && disk->removed && call.result != -ENOENT) { /* the transaction failed after fn */
-		pthread_mutex_lock(&disk->pool->catalog_lock);
-		disk->removed = catalog_is_linked(disk) ? false : true;
-		pthread_mutex_unlock(&disk->pool->catalog_lock);
-	}
 	if (rc == 0)
 		disk_window_return(disk);
 	return rc;
@@ -290,12 +349,15 @@ static void rename_applied(struct mw_call *call)
 	struct rename_args *args = call->arg;
 
 	catalog_rename(args->change.disk, args->new_name);
+	event_tell(call->pool, META_EVENT_DISK_RENAMED, args->new_name, 0, 0);
 }
 
 int meta_disk_rename(struct meta_disk *disk, const char *new_name, struct base_error *err)
 {
 	struct rename_args args = { .change.disk = disk, .new_name = new_name };
-	struct mw_call call = { .fn = rename_fn, .applied = rename_applied, .arg = &args, .err = err };
+	struct mw_call call = {
+		.fn = rename_fn, .applied = rename_applied, .may_use_reserve = true, .arg = &args, .err = err
+	};
 	int rc = meta_name_check(new_name, err);
 
 	return rc < 0 ? rc : mw_call_wait(disk->pool, &call);
@@ -337,9 +399,29 @@ int meta_disk_set_attr(struct meta_disk *disk, unsigned which, const struct meta
 		       struct base_error *err)
 {
 	struct attr_args args = { .change.disk = disk, .which = which, .attr = attr };
-	struct mw_call call = { .fn = attr_fn, .applied = attr_applied, .arg = &args, .err = err };
+	struct mw_call call = {
+		.fn = attr_fn, .applied = attr_applied, .may_use_reserve = true, .arg = &args, .err = err
+	};
 
 	return mw_call_wait(disk->pool, &call);
+}
+
+/* ---- claims ------------------------------------------------------------------------------- */
+
+bool meta_claim_for(struct meta_disk *disk, uint64_t size_bytes)
+{
+	uint64_t goal = catalog_goal_chunks(atomic_load(&disk->kind), size_bytes);
+
+	return goal == 0 || space_claim_set(&disk->pool->space, &disk->store->claim, goal, NULL) == 0;
+}
+
+void meta_claim_fit(struct meta_disk *disk)
+{
+	uint64_t goal = catalog_goal_chunks(atomic_load(&disk->kind), atomic_load(&disk->size_bytes));
+
+	/* Never refused: it is what was granted before, or less. */
+	if (space_claim_set(&disk->pool->space, &disk->store->claim, goal, NULL) < 0)
+		log_warning("the space reserved for disk %s is no longer there", disk->record.name);
 }
 
 /* ---- size --------------------------------------------------------------------------------- */
@@ -350,6 +432,19 @@ struct resize_call {
 	struct meta_resize *resize;
 };
 
+/* What the disk is promised before it may be larger or thick. It gets less only when the change is durable. */
+static int raise_claim(struct meta_pool *pool, struct meta_resize *resize)
+{
+	struct meta_disk *disk = resize->disk;
+	uint8_t kind = resize->kind >= 0 ? (uint8_t)resize->kind : atomic_load(&disk->kind);
+	uint64_t goal = catalog_goal_chunks(kind, resize->size_bytes);
+
+	if (goal <= catalog_goal_chunks(atomic_load(&disk->kind), atomic_load(&disk->size_bytes)))
+		return 0;
+	catalog_recall_windows(pool);
+	return space_claim_set(&pool->space, &disk->store->claim, goal, NULL);
+}
+
 static int resize_fn(struct mw_call *call, struct db_txn *txn)
 {
 	struct resize_call *rc_call = container_of(call, struct resize_call, call);
@@ -357,6 +452,11 @@ static int resize_fn(struct mw_call *call, struct db_txn *txn)
 	struct meta_disk_record *rec = &rc_call->change.rec;
 	uint64_t old_bytes = atomic_load(&resize->disk->size_bytes);
 
+	if (resize->kind >= 0)
+		resize->size_bytes = old_bytes;
+	int claim_rc = raise_claim(call->pool, resize);
+	if (claim_rc < 0)
+		return claim_rc;
 	if (resize->sync_first) {
 		int rc = pool_sync_pvs(call->pool);
 		if (rc < 0) {
@@ -367,6 +467,8 @@ static int resize_fn(struct mw_call *call, struct db_txn *txn)
 	}
 	*rec = resize->disk->record;
 	rec->size_bytes = resize->size_bytes;
+	if (resize->kind >= 0)
+		rec->kind = (uint8_t)resize->kind;
 	rec->modified_s = base_clock_wall_s();
 	rec->resize_count++;
 	if (resize->size_bytes < old_bytes)
@@ -383,7 +485,9 @@ static void resize_applied(struct mw_call *call)
 
 	disk->record = rc_call->change.rec;
 	atomic_store(&disk->size_bytes, rc_call->resize->size_bytes);
+	atomic_store(&disk->kind, disk->record.kind);
 	forget_size(disk);
+	event_tell(call->pool, META_EVENT_DISK_RESIZED, disk->record.name, disk->record.size_bytes, 0);
 	if (!shrinks)
 		return;
 	pthread_mutex_lock(&call->pool->jobs_lock);
@@ -399,6 +503,7 @@ static void resize_finished(struct mw_call *call)
 {
 	struct resize_call *rc_call = container_of(call, struct resize_call, call);
 
+	meta_claim_fit(rc_call->resize->disk);
 	wait_post(&rc_call->resize->wait, call->result);
 	free(rc_call);
 }
@@ -413,6 +518,8 @@ void meta_resize_submit(struct meta_resize *resize)
 	}
 	rc_call->resize = resize;
 	rc_call->change.disk = resize->disk;
-	rc_call->call = (struct mw_call){ .fn = resize_fn, .applied = resize_applied, .finished = resize_finished };
+	rc_call->call = (struct mw_call){
+		.fn = resize_fn, .applied = resize_applied, .finished = resize_finished, .may_use_reserve = true
+	};
 	mw_call_post(resize->disk->pool, &rc_call->call);
 }

@@ -24,6 +24,7 @@
 #include "base/park.h"
 #include "meta/db.h"
 #include "meta/epoch.h"
+#include "meta/event.h"
 #include "meta/io.h"
 #include "meta/leaf.h"
 #include "meta/pool.h"
@@ -95,6 +96,7 @@ struct meta_store {
 	struct meta_layer_record layer_next;         /* MW: within a commit */
 	bool index_loaded;                           /* lock */
 	unsigned refs;                               /* catalog_lock: its disk, a job */
+	struct space_claim claim;                    /* space.lock */
 	_Atomic uint64_t chunks_owned, blocks_valid; /* live */
 	struct meta_store *next;                     /* catalog_lock: all stores in memory */
 };
@@ -107,10 +109,12 @@ struct meta_disk {
 	struct meta_store *store;       /* const: the head's */
 	struct meta_disk_record record; /* catalog_lock; written by MW */
 	_Atomic uint64_t size_bytes;
+	_Atomic uint8_t kind;         /* enum meta_disk_kind; changes only under every stripe */
 	_Atomic uint64_t changed_in;  /* number of the commit that has, or will have, its latest map change */
 	_Atomic uint64_t window;      /* reserved chunks: first << 32 | count */
 	_Atomic uint32_t window_goal; /* chunks to reserve next time */
 	_Atomic bool trimming;
+	_Atomic uint64_t hold_epoch; /* as the pool's */
 	pthread_mutex_t size_lock; /* with the restart record of a growth */
 	bool size_dirty;           /* dirty_lock */
 	struct meta_disk *size_dirty_next;
@@ -135,6 +139,10 @@ struct mw_call {
 	struct meta_pool *pool;
 	int (*fn)(struct mw_call *call, struct db_txn *txn);
 	void (*applied)(struct mw_call *call); /* under catalog_lock */
+	void (*undone)(struct mw_call *call);  /* the transaction failed after fn had returned 0; may be NULL */
+	bool no_room;                          /* the metadata's file system had none for the transaction */
+	bool may_use_reserve; /* makes no more metadata, or little, and fn may run twice: tried again on the reserve
+			       */
 	struct meta_pool_record
 		*record; /* for fn: the pool record that the transaction will write (next_id, pv_count ...) */
 	void *arg;
@@ -200,7 +208,7 @@ struct pool_pv {
 	struct meta_pv_handle handle;
 	_Atomic bool unsynced; /* written since the last sync began */
 	_Atomic bool no_discard;
-	_Atomic bool full_logged;
+	_Atomic uint64_t full_told_ns;
 };
 
 #define POOL_PVS_MAX 64
@@ -229,6 +237,31 @@ struct target {
 struct target_table {
 	struct target **items; /* in order of name */
 	size_t count, room;
+};
+
+struct event_ring {
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	uint64_t last; /* lock: number of the last event */
+	struct meta_event events[META_EVENTS_KEPT];
+};
+
+#define RATE_SLOTS 640
+struct rate_slot {
+	uint64_t when_ns, used_chunks;
+};
+struct rate {
+	pthread_mutex_t lock;
+	uint64_t count; /* lock: slots ever written */
+	struct rate_slot slots[RATE_SLOTS];
+};
+
+struct meta_reserve { /* MW, but for is_short */
+	bool is_open, whole, none;
+	int fd;
+	uint64_t bytes;
+	uint64_t retry_at_ns;
+	_Atomic bool is_short;
 };
 
 struct meta_pool {
@@ -267,6 +300,15 @@ struct meta_pool {
 	struct meta_wait *flushes;        /* MW: of struct meta_flush; arrived, not begun */
 	struct meta_wait *commit_waiters; /* MW: wait for the next commit */
 	struct meta_wait *space_waiters;  /* MW: need space */
+	_Atomic uint64_t held_writes, held_bytes; /* MW writes */
+	_Atomic uint64_t hold_epoch;              /* a hold that was begun in an earlier one is over */
+	_Atomic bool hold_stopped;
+	uint64_t hold_began_ns;      /* MW */
+	bool alert_free, alert_over; /* MW */
+	bool alert_due;              /* MW: something changed that alarms depend on */
+	struct meta_reserve reserve;
+	struct rate rate;
+	struct event_ring events;
 	_Atomic bool commit_forced;
 	_Atomic uint64_t commit_open;    /* number that the next copy will have */
 	_Atomic uint64_t commit_durable; /* number of the last durable commit */
@@ -359,6 +401,34 @@ void mw_call_post(struct meta_pool *pool, struct mw_call *call);
 void wait_post(struct meta_wait *wait, int result);
 void wait_post_all(struct meta_wait **list, int result);
 
+bool pool_is_dirty(struct meta_pool *pool);
+uint64_t pool_commit_leaves(const struct meta_pool *pool); /* as many dirty ones start a commit */
+
+/* event.c; any thread */
+void events_init(struct event_ring *ring);
+void event_tell(struct meta_pool *pool, enum meta_event_kind kind, const char *subject, uint64_t value,
+		uint64_t limit);
+void event_hold(struct meta_pool *pool, struct meta_disk *disk, bool begins); /* MW */
+
+/* alert.c */
+void alert_turn(struct meta_pool *pool, uint64_t now_ns);             /* MW */
+void alert_rate(struct meta_pool *pool, struct meta_pool_info *info); /* any thread; info has free_chunks */
+void pool_space_figures(struct meta_pool *pool, struct meta_pool_info *ret);
+
+/* reserve.c; MW, but for reserve_is_short */
+void reserve_open(struct meta_pool *pool);
+void reserve_close(struct meta_pool *pool);
+bool reserve_is_short(const struct meta_pool *pool);
+bool reserve_spend(struct meta_pool *pool); /* there was no room; true: there is more now, try again */
+void reserve_look(struct meta_pool *pool);  /* after a commit */
+uint64_t reserve_turn(struct meta_pool *pool, uint64_t now_ns); /* returns when to come again */
+
+/* space_wait.c; MW */
+bool space_wait_has_new(struct meta_pool *pool); /* somebody waits and is not held */
+uint64_t space_wait_turn(struct meta_pool *pool,
+			 uint64_t now_ns); /* returns when to come again, 0 = when something changes */
+void space_wait_fail(struct meta_pool *pool, int result);
+
 /* background.c */
 uint64_t bg_step(struct meta_pool *pool, uint64_t now_ns);
 int bg_start(struct meta_pool *pool);
@@ -371,6 +441,8 @@ bool bg_is_idle(struct meta_pool *pool);    /* nothing freed is on its way, no j
 
 /* catalog.c */
 int catalog_load(struct meta_pool *pool, struct base_error *err);
+void catalog_claim_all(struct meta_pool *pool);                  /* at open, after the replay */
+uint64_t catalog_goal_chunks(uint8_t kind, uint64_t size_bytes); /* what a disk is promised in all */
 int catalog_start_jobs(struct meta_pool *pool, struct base_error *err);
 void catalog_free(struct meta_pool *pool);
 /* For catalog_change.c; those that touch the tables: under catalog_lock. */

@@ -28,7 +28,17 @@ struct meta_wait {
 	struct base_msg to_meta;
 	struct meta_pool *pool;
 	struct meta_wait *next;
-	unsigned chunks; /* of a wait for space: how many are needed at once */
+	struct meta_disk *disk;
+	bool held;
+	uint64_t hold_epoch, retry_at_ns;
+	/* Of a wait for space, the caller's: */
+	unsigned chunks;        /* how many are needed at once */
+	uint64_t claim_bytes;   /* or: the size that a thick disk is to be promised; 0 = none */
+	bool needs_metadata;    /* or, and: room for metadata */
+	bool pv_full;           /* or: a pv said ENOSPC */
+	bool may_hold;          /* the front end can do without this request for as long as it takes */
+	uint64_t bytes;         /* of memory that the request keeps while it is held */
+	uint64_t held_since_ns; /* in and out: when the request was first held; 0 = never */
 };
 
 /* ---- the pool ----------------------------------------------------------------------------- */
@@ -96,6 +106,9 @@ void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned
  * stripe. */
 void meta_change_grow(struct meta_disk *disk, uint64_t size_bytes);
 
+/* The metadata's file system has little room: what would make more metadata waits (meta_wait_space). One atomic load.
+ */
+bool meta_is_short(struct meta_pool *pool);
 /* True when so many leaves are dirty that allocating writes should wait for a commit first (back-pressure). */
 bool meta_change_is_throttled(struct meta_pool *pool);
 /* Waits for a commit that is begun after this call. result: 0 or why it failed. Any thread. */
@@ -109,15 +122,29 @@ void meta_wait_commit(struct meta_pool *pool, struct meta_wait *wait);
  */
 unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *ret_first);
 /* A chunk that was allocated and into which no device write was ever submitted. */
-void meta_chunk_unalloc(struct meta_pool *pool, struct pchunk chunk);
+void meta_chunk_unalloc(struct meta_disk *disk, struct pchunk chunk);
 /* A chunk that was allocated, may have been written, and did not enter a map (its write failed). It goes the long way
  * of a freed chunk. */
-void meta_chunk_abandon(struct meta_pool *pool, struct pchunk chunk);
+void meta_chunk_abandon(struct meta_disk *disk, struct pchunk chunk);
 /*
- * Calls reservations back, commits, waits until what was freed is safe to hand out. result: 0: `chunks` are free,
- * plan anew; -ENOSPC: they are not, and nothing is left that could come free. The caller holds nothing.
+ * Calls reservations back, commits, waits until what was freed is safe to hand out. result: 0: what wait asks for is
+ * there, plan anew; -ENOSPC: it is not, and nothing is left that could come free, or, where the pool's policy is to
+ * hold, nothing came in time. The caller holds nothing but its open of the disk.
  */
-void meta_wait_space(struct meta_pool *pool, struct meta_wait *wait, unsigned chunks);
+void meta_wait_space(struct meta_disk *disk, struct meta_wait *wait);
+/* Ends the holds there are, of the disk or (NULL) of the pool: they are answered -ENOSPC. A front end that drains a
+ * device calls it again until it has its requests back. Any thread, does not block. */
+void meta_hold_end(struct meta_pool *pool, struct meta_disk *disk);
+/* Ends all holds, and there will be no more before the pool is opened again. Any thread, does not block. */
+void meta_hold_stop(struct meta_pool *pool);
+
+/*
+ * Before a thick disk grows by a write it is promised its new size. False: there is no space for that now, see
+ * meta_wait_space. Thin disks always may. The caller holds every stripe, and calls meta_claim_fit before it lets
+ * go of them, whether the disk has grown or not.
+ */
+bool meta_claim_for(struct meta_disk *disk, uint64_t size_bytes);
+void meta_claim_fit(struct meta_disk *disk);
 
 /* ---- flush, size -------------------------------------------------------------------------- */
 
@@ -135,13 +162,14 @@ bool meta_is_trimming(struct meta_disk *disk);
 /*
  * Sets the size, durably; below the present one it also sets the trim-above mark and the freeing starts in the
  * background. The caller holds every stripe. sync_first: data written just now (a zeroed tail) must be durable
- * before.
+ * before. Of a thick disk -ENOSPC when it can't be promised the space.
  */
 struct meta_resize {
 	struct meta_wait wait;
 	struct meta_disk *disk;
 	uint64_t size_bytes;
 	bool sync_first;
+	int kind; /* -1: as it is; else enum meta_disk_kind, and the size stays as it is */
 };
 void meta_resize_submit(struct meta_resize *resize);
 

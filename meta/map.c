@@ -84,6 +84,7 @@ void store_free(struct meta_store *store)
 		free(dir);
 		dir = older;
 	}
+	space_claim_drop(&store->pool->space, &store->claim);
 	pthread_mutex_destroy(&store->lock);
 	free(store);
 }
@@ -388,7 +389,7 @@ void pool_note_dirty(struct meta_pool *pool)
 	if (atomic_load_explicit(&pool->dirty_since_ns, memory_order_relaxed) == 0 &&
 	    atomic_compare_exchange_strong(&pool->dirty_since_ns, &none, base_clock_ns()))
 		base_park_wake(&pool->mw_park); /* its deadline is new */
-	if (atomic_load_explicit(&pool->dirty_count, memory_order_relaxed) == COMMIT_LEAVES ||
+	if (atomic_load_explicit(&pool->dirty_count, memory_order_relaxed) == pool_commit_leaves(pool) ||
 	    (pool->log && restart_percent_used(pool->log) == 50))
 		base_park_wake(&pool->mw_park);
 }
@@ -436,7 +437,7 @@ void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned in
 	leaf_account(leaf->store, before, entry);
 	uint32_t dropped = meta_entry_chunk(before).n;
 	if (dropped != 0 && dropped != meta_entry_chunk(entry).n)
-		space_free(&pool->space, dropped);
+		space_free(&pool->space, &leaf->store->claim, dropped);
 	restart_append_end(pool->log, token);
 }
 
@@ -501,7 +502,7 @@ void meta_change_unreserve(struct meta_pool *pool, unsigned slots)
 
 bool meta_change_is_throttled(struct meta_pool *pool)
 {
-	return atomic_load_explicit(&pool->dirty_count, memory_order_relaxed) >= 2 * COMMIT_LEAVES;
+	return atomic_load_explicit(&pool->dirty_count, memory_order_relaxed) >= 2 * pool_commit_leaves(pool);
 }
 
 /* ---- eviction ----------------------------------------------------------------------------- */

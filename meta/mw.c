@@ -16,9 +16,9 @@
  * MW never waits for a request: whoever waits is a message that is posted when
  * the time has come.
  *
- * Space: who finds no free chunk waits here. As long as something that was freed
- * is still on its way (dirty, in a batch, in a background job), a commit is made
- * and they wait for the background; when nothing is left, they get -ENOSPC.
+ * Who finds no space waits with MW too: space_wait.c. Whether the metadata's file
+ * system has room, and which alarms are on, is looked at after each change:
+ * reserve.c, alert.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -69,11 +69,6 @@ static void run_commit_wait(struct base_msg *to_meta)
 	push_wait(&container_of(to_meta, struct meta_wait, to_meta)->pool->commit_waiters, to_meta);
 }
 
-static void run_space_wait(struct base_msg *to_meta)
-{
-	push_wait(&container_of(to_meta, struct meta_wait, to_meta)->pool->space_waiters, to_meta);
-}
-
 static void to_mw(struct meta_pool *pool, struct meta_wait *wait, void (*run)(struct base_msg *to_meta))
 {
 	wait->pool = pool;
@@ -89,12 +84,6 @@ void meta_flush_submit(struct meta_flush *flush)
 void meta_wait_commit(struct meta_pool *pool, struct meta_wait *wait)
 {
 	to_mw(pool, wait, run_commit_wait);
-}
-
-void meta_wait_space(struct meta_pool *pool, struct meta_wait *wait, unsigned chunks)
-{
-	wait->chunks = chunks;
-	to_mw(pool, wait, run_space_wait);
 }
 
 /* ---- catalogue calls ---------------------------------------------------------------------- */
@@ -123,6 +112,9 @@ static int call_in_txn(struct mw_call *call)
 		return rc;
 	}
 	rc = db_write_commit(txn);
+	if (rc < 0 && call->undone)
+		call->undone(call);
+	call->no_room = rc == -ENOSPC;
 	if (rc == -ENOSPC)
 		return base_error_set_errno(call->err, rc, "the file system that holds the metadata (%s) is full",
 					    pool->dir);
@@ -143,6 +135,9 @@ static void run_call(struct base_msg *msg)
 	struct mw_call *call = container_of(msg, struct mw_call, msg);
 
 	call->result = call_in_txn(call);
+	if (call->no_room && call->may_use_reserve && reserve_spend(call->pool))
+		call->result = call_in_txn(call);
+	call->pool->alert_due = true;
 	if (call->finished)
 		call->finished(call);
 	else
@@ -172,7 +167,16 @@ int mw_call_wait(struct meta_pool *pool, struct mw_call *call)
 
 /* ---- the step ----------------------------------------------------------------------------- */
 
-static bool something_is_dirty(struct meta_pool *pool)
+/* While the metadata's file system is nearly full: as many leaves are changed in a commit at most, or a little more,
+ * since each may copy a page before an older copy is free. */
+#define COMMIT_LEAVES_SHORT 128
+
+uint64_t pool_commit_leaves(const struct meta_pool *pool)
+{
+	return reserve_is_short(pool) ? COMMIT_LEAVES_SHORT : COMMIT_LEAVES;
+}
+
+bool pool_is_dirty(struct meta_pool *pool)
 {
 	pthread_mutex_lock(&pool->dirty_lock);
 	bool dirty = pool->dirty_leaves || pool->dirty_sizes;
@@ -209,9 +213,9 @@ static bool timer_is_due(struct meta_pool *pool, uint64_t now_ns)
 static bool commit_is_due(struct meta_pool *pool, uint64_t now_ns)
 {
 	return pool->commit_waiters || atomic_load(&pool->commit_forced) || a_flush_needs_a_commit(pool) ||
-	       atomic_load(&pool->dirty_count) >= COMMIT_LEAVES || restart_percent_used(pool->log) >= 50 ||
-	       timer_is_due(pool, now_ns) ||
-	       (pool->space_waiters && (something_is_dirty(pool) || frees_wait_for_commit(pool)));
+	       atomic_load(&pool->dirty_count) >= pool_commit_leaves(pool) || restart_percent_used(pool->log) >= 50 ||
+	       timer_is_due(pool, now_ns) || (pool->space_waiters && frees_wait_for_commit(pool)) ||
+	       (space_wait_has_new(pool) && pool_is_dirty(pool));
 }
 
 /* Answers everybody, since nothing will be written any more. */
@@ -219,36 +223,7 @@ static void answer_failed(struct meta_pool *pool)
 {
 	wait_post_all(&pool->flushes, -EIO);
 	wait_post_all(&pool->commit_waiters, -EIO);
-	wait_post_all(&pool->space_waiters, -EIO);
-}
-
-/* Who can have what he needs plans anew. For the others: while something is on its way they wait, and BG wakes us
- * when it has become free; with nothing on its way, what they ask for will not come. */
-static void answer_space_waiters(struct meta_pool *pool)
-{
-	struct meta_wait *waiting = pool->space_waiters;
-
-	if (!waiting)
-		return;
-	pool->space_waiters = NULL;
-	bool on_its_way = !bg_is_idle(pool) || something_is_dirty(pool) || frees_wait_for_commit(pool);
-	pthread_mutex_lock(&pool->space.lock);
-	uint64_t free_now = pool->space.total - pool->space.busy_count;
-	pthread_mutex_unlock(&pool->space.lock);
-	while (waiting) {
-		struct meta_wait *wait = waiting;
-		waiting = wait->next;
-		if (free_now >= wait->chunks) {
-			wait_post(wait, 0);
-		} else if (!on_its_way) {
-			wait_post(wait, -ENOSPC);
-		} else {
-			wait->next = pool->space_waiters;
-			pool->space_waiters = wait;
-		}
-	}
-	if (pool->space_waiters)
-		base_park_wake(&pool->bg_park);
+	space_wait_fail(pool, -EIO);
 }
 
 static void do_commit(struct meta_pool *pool, uint64_t now_ns)
@@ -259,6 +234,10 @@ static void do_commit(struct meta_pool *pool, uint64_t now_ns)
 	atomic_store(&pool->commit_forced, false);
 	pool->retry_at_ns = 0;
 	int rc = commit_run(pool);
+	if (rc == -ENOSPC && reserve_spend(pool))
+		rc = commit_run(pool);
+	reserve_look(pool);
+	pool->alert_due = true;
 	if (rc == -ENOSPC || rc == -ENOMEM) {
 		log_warning("metadata commit put off: %s; trying again", strerror(-rc));
 		pool->retry_at_ns = now_ns + RETRY_INTERVAL_NS;
@@ -301,23 +280,27 @@ uint64_t mw_step(struct meta_pool *pool, uint64_t now_ns)
 		answer_failed(pool);
 		return 0;
 	}
-	if (pool->space_waiters)
+	if (space_wait_has_new(pool))
 		catalog_recall_windows(pool);
 	if (commit_is_due(pool, now_ns) && now_ns >= pool->retry_at_ns) {
-		if (something_is_dirty(pool) || frees_wait_for_commit(pool) || pool->commit_waiters || pool->flushes)
+		if (pool_is_dirty(pool) || frees_wait_for_commit(pool) || pool->commit_waiters || pool->flushes)
 			do_commit(pool, now_ns);
 		else
 			nothing_to_commit(pool);
 	} else if (pool->flushes && !a_flush_needs_a_commit(pool)) {
 		do_sync(pool);
 	}
-	answer_space_waiters(pool);
+	uint64_t again = reserve_turn(pool, now_ns);
+	again = earlier(again, space_wait_turn(pool, now_ns));
+	if (pool->alert_due)
+		alert_turn(pool, now_ns);
+	pool->alert_due = false;
 	if (pool_failed_code(pool) < 0)
 		answer_failed(pool);
 	if (pool->retry_at_ns > now_ns)
-		return pool->retry_at_ns;
+		return earlier(again, pool->retry_at_ns);
 	uint64_t since = atomic_load(&pool->dirty_since_ns);
-	return earlier(since ? since + COMMIT_INTERVAL_NS : 0, pool->retry_at_ns);
+	return earlier(again, earlier(since ? since + COMMIT_INTERVAL_NS : 0, pool->retry_at_ns));
 }
 
 /* ---- the thread --------------------------------------------------------------------------- */

@@ -35,6 +35,7 @@ void pool_fail(struct meta_pool *pool, int code, const char *why)
 		return;
 	snprintf(pool->failed_why, sizeof(pool->failed_why), "%s: %s", why, strerror(-code));
 	atomic_store(&pool->failed_code, code);
+	event_tell(pool, META_EVENT_POOL_FAILED, pool->failed_why, (uint64_t)-code, 0);
 	log_error(
 		"pool %s has FAILED (%s). Reads go on, writes are refused. "
 		"Unmount it, look at the device, run `bdfs check`, mount it again.",
@@ -122,13 +123,23 @@ void meta_io_note_write(struct meta_pool *pool, unsigned pv)
 		atomic_store(&pool->pvs[pv].unsynced, true);
 }
 
+/* How often it is told that a pv is full, while it is. */
+#define PV_FULL_AGAIN_NS (60 * UINT64_C(1000000000))
+
 void meta_io_note_pv_error(struct meta_pool *pool, unsigned pv, int code)
 {
-	if (code == -ENOSPC && !atomic_exchange(&pool->pvs[pv].full_logged, true))
-		log_error("pv %s: the file system below it is full, though the pool has free space; make room there",
-			  pool->pvs[pv].record.path);
-	else if (code != -ENOSPC)
+	uint64_t now_ns = base_clock_ns(), told_ns = atomic_load(&pool->pvs[pv].full_told_ns);
+
+	if (code != -ENOSPC) {
 		log_error("pv %s: I/O error: %s", pool->pvs[pv].record.path, strerror(-code));
+		return;
+	}
+	if ((told_ns && now_ns < told_ns + PV_FULL_AGAIN_NS) ||
+	    !atomic_compare_exchange_strong(&pool->pvs[pv].full_told_ns, &told_ns, now_ns))
+		return;
+	log_error("pv %s: the file system below it is full, though the pool has free space; make room there",
+		  pool->pvs[pv].record.path);
+	event_tell(pool, META_EVENT_PV_FULL, pool->pvs[pv].record.path, 0, 0);
 }
 
 int pool_sync_pvs(struct meta_pool *pool)
@@ -199,7 +210,7 @@ unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *
 	unsigned goal = MIN(MAX(atomic_load(&disk->window_goal), want), WINDOW_CHUNKS_MAX);
 	/* An empty window still knows where the disk's last chunk was: going on there keeps it in order. */
 	uint32_t hint = (uint32_t)(atomic_load(&disk->window) >> 32);
-	got = space_take(space, MAX(goal, want), hint, ret_first);
+	got = space_take(space, &disk->store->claim, MAX(goal, want), hint, ret_first);
 	if (got == 0)
 		return 0;
 	atomic_store(&disk->window_goal, MIN(goal * 2, WINDOW_CHUNKS_MAX));
@@ -210,22 +221,22 @@ unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *
 	do {
 		if ((uint32_t)window) {
 			if (got > keep)
-				space_untake(space, ret_first->n + keep, got - keep);
+				space_untake(space, &disk->store->claim, ret_first->n + keep, got - keep);
 			break;
 		}
 	} while (!atomic_compare_exchange_weak(&disk->window, &window, rest));
 	return keep;
 }
 
-void meta_chunk_unalloc(struct meta_pool *pool, struct pchunk chunk)
+void meta_chunk_unalloc(struct meta_disk *disk, struct pchunk chunk)
 {
-	space_untake(&pool->space, chunk.n, 1);
+	space_untake(&disk->pool->space, &disk->store->claim, chunk.n, 1);
 }
 
-void meta_chunk_abandon(struct meta_pool *pool, struct pchunk chunk)
+void meta_chunk_abandon(struct meta_disk *disk, struct pchunk chunk)
 {
-	space_free(&pool->space, chunk.n);
-	pool_note_dirty(pool);
+	space_free(&disk->pool->space, &disk->store->claim, chunk.n);
+	pool_note_dirty(disk->pool);
 }
 
 /* ---- figures ------------------------------------------------------------------------------ */
@@ -236,10 +247,25 @@ static void disk_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 	ret->uuid = pool->record.uuid;
 	memcpy(ret->name, pool->record.name, sizeof(ret->name));
 	ret->disks = pool->disk_count;
+	ret->full_policy = pool->record.full_policy;
+	ret->hold_limit_s = pool->record.hold_limit_s ? pool->record.hold_limit_s : META_HOLD_LIMIT_DEFAULT_S;
+	ret->free_threshold_percent = pool->record.free_threshold_percent;
+	ret->overcommit_threshold_percent = pool->record.overcommit_threshold_percent;
 	for (size_t i = 0; i < DISK_HASH; i++)
 		for (struct meta_disk *disk = pool->by_number[i]; disk; disk = disk->number_next)
 			ret->virtual_bytes += atomic_load(&disk->size_bytes);
 	pthread_mutex_unlock(&pool->catalog_lock);
+}
+
+void pool_space_figures(struct meta_pool *pool, struct meta_pool_info *ret)
+{
+	disk_figures(pool, ret);
+	pthread_mutex_lock(&pool->space.lock);
+	ret->total_chunks = pool->space.total;
+	ret->reserved_chunks = pool->space.promised;
+	pthread_mutex_unlock(&pool->space.lock);
+	uint64_t mapped = atomic_load(&pool->space.mapped);
+	ret->free_chunks = ret->total_chunks - MIN(mapped + ret->reserved_chunks, ret->total_chunks);
 }
 
 void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
@@ -247,12 +273,11 @@ void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
 	struct db_usage usage;
 
 	*ret = (struct meta_pool_info){ 0 };
-	disk_figures(pool, ret);
-	pthread_mutex_lock(&pool->space.lock);
-	ret->total_chunks = pool->space.total;
-	pthread_mutex_unlock(&pool->space.lock);
-	uint64_t mapped = atomic_load(&pool->space.mapped);
-	ret->free_chunks = ret->total_chunks - MIN(mapped, ret->total_chunks);
+	pool_space_figures(pool, ret);
+	alert_rate(pool, ret);
+	ret->held_writes = atomic_load(&pool->held_writes);
+	ret->held_bytes = atomic_load(&pool->held_bytes);
+	ret->metadata_short = reserve_is_short(pool);
 	ret->pending_chunks = atomic_load(&pool->space.pending);
 	ret->pvs = meta_io_pv_count(pool);
 	ret->commits = atomic_load(&pool->commits);

@@ -80,8 +80,9 @@ struct meta_pool_info {
 	struct base_uuid uuid;
 	char name[NAME_BYTES_MAX + 1];
 	uint64_t total_chunks;
-	uint64_t
-		free_chunks; /* can be handed out now or once a commit has made it safe: reservations count as free */
+	uint64_t free_chunks;     /* can be handed out now or once a commit has made it safe; windows count as free */
+	uint64_t reserved_chunks; /* promised to thick disks and not written yet; nobody else's, so not in free_chunks
+				   */
 	uint64_t pending_chunks; /* freed, and not yet safe to hand out (a subset of free_chunks) */
 	uint64_t virtual_bytes;  /* sum of the disks' sizes */
 	uint64_t disks;
@@ -91,11 +92,36 @@ struct meta_pool_info {
 	uint64_t dirty_leaves, cached_leaves;
 	uint64_t meta_used_bytes; /* of LMDB */
 	uint64_t bad_records;
+	uint64_t fill_bytes_per_s; /* over the last ten minutes; 0: it does not fill */
+	uint64_t full_in_s;        /* at that rate; UINT64_MAX: it does not fill */
+	uint64_t held_writes, held_bytes;
+	uint8_t full_policy; /* enum meta_full_policy */
+	uint32_t hold_limit_s;
+	uint8_t free_threshold_percent;
+	uint16_t overcommit_threshold_percent;
+	bool metadata_short; /* the metadata's file system has little room */
 	bool failed;     /* sticky: a sync or commit failed; reads go on, writes are refused */
 	int failed_code; /* negative errno */
 	char failed_why[160];
 };
 void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret); /* any thread */
+
+/* What `alert` and `chsp -policy` set, durable when it returns. Return: 0, -EROFS, -ENOSPC, other negative errno. */
+enum {
+	META_SET_FULL_POLICY = 1,
+	META_SET_HOLD_LIMIT = 2,
+	META_SET_FREE_THRESHOLD = 4,
+	META_SET_OVERCOMMIT_THRESHOLD = 8
+};
+struct meta_pool_settings {
+	unsigned which;
+	uint8_t full_policy;
+	uint32_t hold_limit_s;
+	uint8_t free_threshold_percent;        /* 0 to 100; 0 = none */
+	uint16_t overcommit_threshold_percent; /* 0 = none */
+};
+MUST_CHECK int meta_pool_set(struct meta_pool *pool, const struct meta_pool_settings *settings,
+			     struct base_error *err);
 
 struct meta_pv_info {
 	uint64_t number;
@@ -128,7 +154,7 @@ struct meta_disk_spec {
 	char name[NAME_BYTES_MAX + 1];
 	uint64_t size_bytes;
 	uint32_t logical_block_bytes; /* 0 = 512 */
-	uint8_t kind;                 /* META_DISK_THIN for now */
+	uint8_t kind;                 /* META_DISK_THIN or META_DISK_THICK; logical volumes: meta/volume.h */
 	uint32_t mode, uid, gid;      /* mode 0 = 0600 */
 	char labels[256];
 };
@@ -144,7 +170,7 @@ struct meta_disk_info {
 
 /* Creates count disks in one transaction: all or none. ret_numbers (may be NULL) gets their numbers.
  * Return: 0; -EEXIST (err names it), -EINVAL / -ENAMETOOLONG (name, size), -EFBIG (size over DISK_BYTES_MAX),
- * -ENOSPC, -EROFS (pool failed). */
+ * -ENOSPC (no room for the metadata, or for what thick disks are promised), -EROFS (pool failed). */
 MUST_CHECK int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count,
 				uint64_t *ret_numbers, struct base_error *err);
 
@@ -158,6 +184,7 @@ void meta_disk_put(struct meta_disk *disk);
 void meta_disk_info(struct meta_disk *disk, struct meta_disk_info *ret); /* any thread */
 uint64_t meta_disk_number(const struct meta_disk *disk);                 /* any thread */
 uint64_t meta_disk_size(const struct meta_disk *disk);                   /* any thread, atomic */
+uint8_t meta_disk_kind(const struct meta_disk *disk);                    /* any thread, atomic */
 
 /*
  * Listing in order of name: the first disk whose name is > after ("" to start). Any thread; stable

@@ -377,6 +377,7 @@ static void pv_change_applied(struct mw_call *call)
 	if (space_add_range(&pool->space, change->added.first_chunk, change->added.chunks) < 0)
 		log_warning("no memory for the new space of pv %s: it is used from the next open on",
 			    change->rec.path);
+	event_tell(pool, META_EVENT_POOL_GROWN, change->rec.path, pool->space.total * CHUNK_BYTES, 0);
 }
 
 int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, struct base_error *err)

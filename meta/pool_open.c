@@ -327,7 +327,7 @@ static int settle_leaf(struct meta_pool *pool, struct meta_leaf *leaf, struct db
 		if (gains && is != 0 && !space_set_busy_at_open(&pool->space, is))
 			return -EBADMSG; /* two owners: the log does not fit the metadata */
 		if (!gains && was != 0)
-			space_free(&pool->space, was);
+			space_free(&pool->space, NULL, was);
 	}
 	return rc;
 }
@@ -407,6 +407,8 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&pool->closed_cond, &attr);
 	pthread_condattr_destroy(&attr);
+	events_init(&pool->events);
+	pthread_mutex_init(&pool->rate.lock, NULL);
 	base_park_init(&pool->mw_park);
 	base_park_init(&pool->bg_park);
 	base_mailbox_init(&pool->mw_box, base_park_wake_fn, &pool->mw_park);
@@ -424,6 +426,7 @@ static void destroy(struct meta_pool *pool)
 		free(leaf);
 	}
 	restart_close(pool->log);
+	reserve_close(pool);
 	for (unsigned i = 0; i < POOL_PVS_MAX; i++)
 		if (pool->pvs[i].record.range_count > 0)
 			pool->pv_ops->close(pool->pv_ctx, &pool->pvs[i].handle);
@@ -455,6 +458,8 @@ static int first_commit(struct meta_pool *pool, struct base_error *err)
 	pool->record.clean = 0;
 	pool->record.generation++;
 	int rc = commit_run(pool);
+	if (rc == -ENOSPC && reserve_spend(pool))
+		rc = commit_run(pool);
 	if (rc < 0)
 		return base_error_set_errno(err, rc, "the first commit of pool %s failed", pool->record.name);
 	struct restart_tag tag = tag_now(pool);
@@ -506,10 +511,15 @@ int meta_pool_open(const struct meta_pool_open_args *args, struct meta_pool **re
 		rc = catalog_load(pool, err);
 	if (rc == 0 && !args->read_only)
 		rc = replay_log(pool, err);
+	if (rc == 0)
+		catalog_claim_all(pool);
+	if (rc == 0)
+		reserve_open(pool);
 	if (rc == 0 && !args->read_only)
 		rc = first_commit(pool, err);
 	if (rc == 0)
 		rc = catalog_start_jobs(pool, err);
+	pool->alert_due = true;
 	if (rc == 0)
 		rc = start(pool, args, err);
 	if (rc < 0)
@@ -569,7 +579,7 @@ static int say_what_is_kept(struct meta_pool *pool, int rc, struct base_error *e
 
 int meta_pool_close(struct meta_pool *pool, struct base_error *err)
 {
-	struct mw_call call = { .fn = clean_fn, .err = err };
+	struct mw_call call = { .fn = clean_fn, .may_use_reserve = true, .err = err };
 	int rc = 0;
 
 	if (!pool->read_only) {

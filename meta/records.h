@@ -29,12 +29,15 @@ struct meta_pool_record {
 	uint64_t next_id;     /* disk numbers, layer ids and store ids are drawn from here, never again */
 	uint32_t pv_count;
 	uint8_t clean;       /* 1: closed in order, everything committed, free space known to be discarded */
-	uint8_t full_policy; /* 0 error, 1 hold (issue 3) */
-	uint32_t hold_limit_s;
+	uint8_t full_policy; /* enum meta_full_policy */
+	uint32_t hold_limit_s;                 /* 0 = META_HOLD_LIMIT_DEFAULT_S */
 	uint8_t free_threshold_percent;        /* alert below; 0 = none */
 	uint16_t overcommit_threshold_percent; /* alert above; 0 = none */
 	uint32_t owner_uid;                    /* may use the control socket beside root */
 };
+
+#define META_HOLD_LIMIT_DEFAULT_S 60
+enum meta_full_policy { META_FULL_ERROR = 0, META_FULL_HOLD = 1 };
 
 /* pv: key u64 pv number. A pv that has grown has more than one range. */
 #define META_PV_RANGES_MAX 64

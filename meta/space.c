@@ -161,6 +161,96 @@ static uint32_t find_free(const struct space *space, uint32_t from)
 	return space->limit;
 }
 
+/* ---- claims ------------------------------------------------------------------------------- */
+
+static uint64_t owed(const struct space_claim *claim)
+{
+	if (claim->held < 0)
+		return claim->goal;
+	return claim->goal > (uint64_t)claim->held ? claim->goal - (uint64_t)claim->held : 0;
+}
+
+static uint64_t available(const struct space *space, const struct space_claim *claim)
+{
+	uint64_t free_now = space->total - space->busy_count;
+
+	return MIN(free_now, owed(claim) + (free_now > space->promised ? free_now - space->promised : 0));
+}
+
+static void hold_more(struct space *space, struct space_claim *claim, int64_t chunks)
+{
+	space->promised -= owed(claim);
+	claim->held += chunks;
+	space->promised += owed(claim);
+}
+
+/* How many chunks there are too few to promise the claim `goal`. */
+static uint64_t lacking(const struct space *space, const struct space_claim *claim, uint64_t goal)
+{
+	struct space_claim wanted = { .goal = goal, .held = claim->held };
+	uint64_t promised = space->promised - owed(claim) + owed(&wanted);
+	uint64_t covered = space->total - space->busy_count + space->returning;
+
+	return owed(&wanted) > owed(claim) && promised > covered ? promised - covered : 0;
+}
+
+int space_claim_set(struct space *space, struct space_claim *claim, uint64_t goal, uint64_t *ret_short)
+{
+	pthread_mutex_lock(&space->lock);
+	uint64_t lack = lacking(space, claim, goal);
+	if (lack == 0) {
+		space->promised -= owed(claim);
+		claim->goal = goal;
+		space->promised += owed(claim);
+	}
+	pthread_mutex_unlock(&space->lock);
+	if (lack && ret_short)
+		*ret_short = lack;
+	return lack ? -ENOSPC : 0;
+}
+
+bool space_claim_fits(struct space *space, const struct space_claim *claim, uint64_t goal)
+{
+	pthread_mutex_lock(&space->lock);
+	bool fits = lacking(space, claim, goal) == 0;
+	pthread_mutex_unlock(&space->lock);
+	return fits;
+}
+
+void space_claim_init(struct space *space, struct space_claim *claim, uint64_t goal, uint64_t held)
+{
+	pthread_mutex_lock(&space->lock);
+	*claim = (struct space_claim){ .goal = goal, .held = (int64_t)held };
+	space->promised += owed(claim);
+	pthread_mutex_unlock(&space->lock);
+}
+
+void space_claim_drop(struct space *space, struct space_claim *claim)
+{
+	pthread_mutex_lock(&space->lock);
+	space->promised -= owed(claim);
+	claim->goal = 0;
+	pthread_mutex_unlock(&space->lock);
+}
+
+uint64_t space_available(struct space *space, const struct space_claim *claim)
+{
+	pthread_mutex_lock(&space->lock);
+	uint64_t chunks = available(space, claim);
+	pthread_mutex_unlock(&space->lock);
+	return chunks;
+}
+
+uint64_t space_promised(struct space *space)
+{
+	pthread_mutex_lock(&space->lock);
+	uint64_t chunks = space->promised;
+	pthread_mutex_unlock(&space->lock);
+	return chunks;
+}
+
+/* ---- taking ------------------------------------------------------------------------------- */
+
 /* Marks the run of free chunks at n, at most `want`. */
 static unsigned take_run(struct space *space, uint32_t n, unsigned want)
 {
@@ -172,11 +262,13 @@ static unsigned take_run(struct space *space, uint32_t n, unsigned want)
 	return count;
 }
 
-unsigned space_take(struct space *space, unsigned want, uint32_t hint, struct pchunk *ret_first)
+unsigned space_take(struct space *space, struct space_claim *claim, unsigned want, uint32_t hint,
+		    struct pchunk *ret_first)
 {
 	uint32_t n = hint;
 
 	pthread_mutex_lock(&space->lock);
+	want = (unsigned)MIN(want, available(space, claim));
 	if (hint == 0 || hint >= space->limit || bit_get(space->busy, hint)) {
 		n = find_free(space, space->rotor);
 		if (n >= space->limit)
@@ -186,15 +278,17 @@ unsigned space_take(struct space *space, unsigned want, uint32_t hint, struct pc
 	unsigned count = take_run(space, n, want);
 	if (count)
 		space->rotor = n + count;
+	hold_more(space, claim, count);
 	pthread_mutex_unlock(&space->lock);
 	return count;
 }
 
-unsigned space_take_from(struct space *space, unsigned want, uint32_t from, struct pchunk *ret_first)
+unsigned space_borrow(struct space *space, unsigned want, uint32_t from, struct pchunk *ret_first)
 {
 	pthread_mutex_lock(&space->lock);
 	ret_first->n = find_free(space, from);
 	unsigned count = take_run(space, ret_first->n, want);
+	space->returning += count;
 	pthread_mutex_unlock(&space->lock);
 	return count;
 }
@@ -206,11 +300,21 @@ static void release(struct space *space, uint32_t chunk)
 	space->busy_count--;
 }
 
-void space_untake(struct space *space, uint32_t first, uint32_t count)
+void space_give_back(struct space *space, uint32_t first, uint32_t count)
 {
 	pthread_mutex_lock(&space->lock);
 	for (uint32_t i = 0; i < count; i++)
 		release(space, first + i);
+	space->returning -= count;
+	pthread_mutex_unlock(&space->lock);
+}
+
+void space_untake(struct space *space, struct space_claim *claim, uint32_t first, uint32_t count)
+{
+	pthread_mutex_lock(&space->lock);
+	for (uint32_t i = 0; i < count; i++)
+		release(space, first + i);
+	hold_more(space, claim, -(int64_t)count);
 	pthread_mutex_unlock(&space->lock);
 }
 
@@ -228,12 +332,14 @@ static int batch_push(struct free_batch *batch, uint32_t chunk)
 	return 0;
 }
 
-void space_free(struct space *space, uint32_t chunk)
+void space_free(struct space *space, struct space_claim *claim, uint32_t chunk)
 {
 	static atomic_bool said;
 
 	pthread_mutex_lock(&space->lock);
 	int rc = batch_push(space->open, chunk);
+	if (claim)
+		hold_more(space, claim, -1);
 	pthread_mutex_unlock(&space->lock);
 	if (rc == 0)
 		atomic_fetch_add(&space->pending, 1);
@@ -277,6 +383,7 @@ void space_commit_done(struct space *space, bool durable)
 	if (durable && batch->count > 0) {
 		*space->draining_tail = batch;
 		space->draining_tail = &batch->next;
+		space->returning += batch->count;
 	} else {
 		reopen(space, batch);
 	}
@@ -300,6 +407,7 @@ void space_release_batch(struct space *space, struct free_batch *batch)
 		space->draining_tail = &space->draining;
 	for (size_t i = 0; i < batch->count; i++)
 		release(space, batch->chunks[i]);
+	space->returning -= batch->count;
 	pthread_mutex_unlock(&space->lock);
 	atomic_fetch_sub(&space->pending, batch->count);
 	batch->next = NULL;

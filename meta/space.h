@@ -13,7 +13,19 @@
  * durable the batch goes to the background, which waits for the epoch, discards,
  * and only then clears the busy bits. There is no short cut.
  *
- * Context: alloc, free: any thread. Batches: MW closes, BG finishes. owned: MW.
+ * Reservations. Each store has a claim: how many chunks it has (held: in its map,
+ * in its disk's window, or on their way into the map) and how many it is
+ * promised (goal; 0 for thin disks). What is promised and not held yet, the sum
+ * of max(0, goal - held) over all claims, nobody else may take:
+ *
+ *   promised <= free + those on their way back to free
+ *
+ * Taking out of one's own promise lowers both sides, taking anything else needs
+ * free > promised, and what a claim gives back it is owed again, so every step
+ * keeps that. A new promise counts on chunks on their way only once their commit
+ * is durable: after a power cut the promise must still be covered.
+ *
+ * Context: alloc, free, claims: any thread. Batches: MW closes, BG finishes. owned: MW.
  */
 #ifndef META_SPACE_H
 #define META_SPACE_H
@@ -33,6 +45,12 @@ struct free_batch {
 	size_t discarded;
 };
 
+/* Guard: the space's lock. */
+struct space_claim {
+	uint64_t goal; /* chunks promised in all */
+	int64_t held;
+};
+
 struct space {
 	pthread_mutex_t lock;
 	uint64_t *busy;                               /* lock */
@@ -43,6 +61,8 @@ struct space {
 	uint32_t rotor;                               /* lock: where the search goes on */
 	uint64_t total;                               /* lock: chunks that exist */
 	uint64_t busy_count;                          /* lock: of those, busy */
+	uint64_t promised;                            /* lock: see above */
+	uint64_t returning; /* lock: busy, and sure to be free in a while: durable batches, BG's own loan */
 	struct free_batch *open;                      /* lock: collects frees */
 	struct free_batch *closed;                    /* MW: of the commit under way */
 	struct free_batch *draining, **draining_tail; /* lock: durable, for BG; oldest first */
@@ -56,14 +76,36 @@ void space_done(struct space *space);
 /* Chunks [first, first + count) exist from now on and are free. Return 0 or -ENOMEM. */
 MUST_CHECK int space_add_range(struct space *space, uint32_t first, uint32_t count);
 
-/* Up to `want` free chunks in a row, from `hint` on if that one is free (0 = no hint). Returns how many. */
-unsigned space_take(struct space *space, unsigned want, uint32_t hint, struct pchunk *ret_first);
-/* As space_take, of the first free run at or after `from`; 0 when there is none up to the end of the pool. */
-unsigned space_take_from(struct space *space, unsigned want, uint32_t from, struct pchunk *ret_first);
+/* Up to `want` free chunks in a row that the claim may have, from `hint` on if that one is free (0 = no hint).
+ * Returns how many. */
+unsigned space_take(struct space *space, struct space_claim *claim, unsigned want, uint32_t hint,
+		    struct pchunk *ret_first);
 /* Back without having been written. */
-void space_untake(struct space *space, uint32_t first, uint32_t count);
-/* Into the open batch. The entry that owned the chunk is changed and its leaf is on the dirty list. */
-void space_free(struct space *space, uint32_t chunk);
+void space_untake(struct space *space, struct space_claim *claim, uint32_t first, uint32_t count);
+/* Into the open batch. The entry that owned the chunk is changed and its leaf is on the dirty list. claim NULL: at
+ * open, before there are claims. */
+void space_free(struct space *space, struct space_claim *claim, uint32_t chunk);
+
+/* BG: keeps up to `want` free chunks, the first run at or after `from`, out of use for a while. Returns how many; 0
+ * when there are none up to the end of the pool. */
+unsigned space_borrow(struct space *space, unsigned want, uint32_t from, struct pchunk *ret_first);
+void space_give_back(struct space *space, uint32_t first, uint32_t count);
+
+/* ---- claims ------------------------------------------------------------------------------- */
+
+/* Promises the claim `goal` chunks in all. A lower goal is always granted. Return: 0; -ENOSPC, nothing changed, and
+ * *ret_short (may be NULL) says how many chunks there were too few. */
+MUST_CHECK int space_claim_set(struct space *space, struct space_claim *claim, uint64_t goal, uint64_t *ret_short);
+/* Before threads, or for a claim that nobody uses yet: what it holds and is promised, granted or not. */
+void space_claim_init(struct space *space, struct space_claim *claim, uint64_t goal, uint64_t held);
+/* The claim is about to go: what it was promised is anybody's. */
+void space_claim_drop(struct space *space, struct space_claim *claim);
+/* Whether space_claim_set would grant it. */
+bool space_claim_fits(struct space *space, const struct space_claim *claim, uint64_t goal);
+/* How many chunks the claim could take now. */
+uint64_t space_available(struct space *space, const struct space_claim *claim);
+uint64_t space_promised(struct space *space);
+
 /* At open, before threads: the chunk is owned by the durable map. False: no such chunk, or owned already. */
 bool space_set_owned_at_open(struct space *space, uint32_t chunk);
 
