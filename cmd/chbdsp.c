@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * chbdsp: grows or renames a disk.
+ * chbdsp: grows or renames a disk, makes it thick or thin.
  *
  * `-size S` is the amount to ADD, as in VIOS, with or without a plus sign. (`lu
  * -resize` takes the new total; both accept +S, which is never in doubt.)
@@ -23,11 +23,13 @@ static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
 	{ "bd", NULL, CMD_TEXT, CMD_REQUIRED, "NAME", "the disk" },
 	{ "size", NULL, CMD_SIZE, 0, "SIZE", "how much to add, as 10G or +10G; a bare number counts megabytes" },
+	{ "thick", NULL, CMD_FLAG, 0, NULL, "reserve all its space in the pool" },
+	{ "thin", NULL, CMD_FLAG, 0, NULL, "give back what is reserved and not used" },
 	{ "mv", NULL, CMD_TEXT, 0, "NEWNAME", "the new name" },
 	{ 0 },
 };
 
-static const char *const either[] = { "size", "mv", NULL };
+static const char *const either[] = { "size", "mv", "thick", "thin", NULL };
 
 static int grow(struct cmd_context *ctx, struct meta_disk *disk, const json_t *args, const char *name,
 		struct base_error *err)
@@ -79,7 +81,9 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 	if (r < 0)
 		return r;
 	ctx->subject = CMD_SUBJECT_NONE;
-	r = which == 0 ? grow(ctx, disk, args, name, err) : rename_disk(ctx, disk, args, name, err);
+	r = which == 0   ? grow(ctx, disk, args, name, err)
+	    : which == 1 ? rename_disk(ctx, disk, args, name, err)
+			 : cmd_disk_convert(ctx, disk, which == 2, err);
 	if (r == 0)
 		*ret_result = json_pack("{s:o}", "disk", cmd_disk_to_json(disk));
 	meta_disk_put(disk);
@@ -88,18 +92,22 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 
 static unsigned needs(const json_t *args)
 {
-	return CMD_CHANGES | (cmd_arg_is_set(args, "size") ? CMD_IO : 0);
+	return CMD_CHANGES | (cmd_arg_is_set(args, "mv") ? 0 : CMD_IO);
 }
 
 const struct cmd_verb cmd_chbdsp = {
 	.name = "chbdsp",
-	.summary = "grow or rename a disk",
+	.summary = "grow, rename or convert a disk",
 	.synopsis = "bdfs chbdsp [-sp POOL] -bd NAME -size SIZE\n"
-		    "bdfs chbdsp [-sp POOL] -bd NAME -mv NEWNAME",
-	.about = "-size is the amount to add, as in VIOS: 10G and +10G both make the disk 10 GiB larger. To give the "
-		 "new total, or to make a disk smaller, use `bdfs lu -resize`. The disk may be in use; what uses it "
-		 "sees the new size when it looks (a loop device: losetup -c).\n"
-		 "-mv renames; it refuses a name that another disk has.",
+		    "bdfs chbdsp [-sp POOL] -bd NAME -mv NEWNAME\n"
+		    "bdfs chbdsp [-sp POOL] -bd NAME {-thick | -thin}",
+	.about =
+		"-size is the amount to add, as in VIOS: 10G and +10G both make the disk 10 GiB larger. To give the "
+		"new total, or to make a disk smaller, use `bdfs lu -resize`. The disk may be in use; what uses it "
+		"sees the new size when it looks (a loop device: losetup -c).\n"
+		"-thick reserves what the disk has not taken of its size yet, -thin gives that back; the disk may be in "
+		"use.\n"
+		"-mv renames; it refuses a name that another disk has.",
 	.examples = "bdfs chbdsp -sp vms -bd web1 -size 10G\n"
 		    "bdfs chbdsp -sp vms -bd web1 -mv www1",
 	.exits = "23 no such pool; 39 no such disk in the pool; 40 NEWNAME is too long",

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * chsp: changes a pool: adds a physical volume, grows one, chooses the default.
+ * chsp: changes a pool: adds a physical volume, grows one, chooses the default,
+ * says what happens when the pool is full.
  *
  * `-add PV...` adds block devices, or files: one that is not there is made -size
  * large. `-add -size S` without a PV grows the pool's file by S (as in VIOS,
  * -size is the amount to add); with several files the one to grow has to be
  * named. A PV that is the pool's already is grown, a device to the size that it
  * has by now. `-default POOL` is a matter of the registry and touches no pool.
+ *
+ * `-policy error` answers a write that finds no space at once; `-policy hold` keeps
+ * it, for -hold-limit seconds at most, until there is space.
  *
  * Paths are made absolute before they travel, as the daemon has a working
  * directory of its own. And since the daemon opens them with its own rights,
@@ -31,10 +35,15 @@
 #include "cmd/text.h"
 #include "meta/pool.h"
 
+#define HOLD_LIMIT_MAX_S 86400
+
 static const struct cmd_option options[] = {
 	{ "add", NULL, CMD_FLAG, 0, NULL, "add physical volumes, or grow one" },
 	{ "default", NULL, CMD_TEXT, 0, "POOL", "make POOL the default pool" },
 	CMD_OPTION_SP,
+	{ "policy", NULL, CMD_TEXT, 0, "POLICY",
+	  "what a write meets that finds the pool full: error (no space left) or hold (it waits for space)" },
+	{ "hold-limit", NULL, CMD_NUMBER, 0, "SECONDS", "how long a write is held at most (60)" },
 	{ "size", NULL, CMD_SIZE, 0, "SIZE",
 	  "how large a new file is, or how much a file grows; bare numbers: megabytes" },
 	{ "take-over", "f", CMD_FLAG, 0, NULL,
@@ -60,8 +69,20 @@ static int choose_default(struct cmd_context *ctx, const json_t *args, json_t **
 	return r;
 }
 
+static bool sets_policy(const json_t *args)
+{
+	return cmd_arg_is_set(args, "policy") || cmd_arg_is_set(args, "hold-limit");
+}
+
 static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
 {
+	if (sets_policy(args)) {
+		if (cmd_arg_flag(args, "add") || cmd_arg_is_set(args, "default"))
+			return base_error_set(err, -EINVAL,
+					      "-policy and -hold-limit go alone, without -add and -default");
+		return CMD_ON_POOL;
+	}
+
 	int which = cmd_arg_one_of(args, either, err);
 
 	if (which < 0)
@@ -163,10 +184,49 @@ static int add(struct cmd_context *ctx, const json_t *args, struct base_error *e
 	return 0;
 }
 
+static int read_policy(const json_t *args, struct meta_pool_settings *ret, struct base_error *err)
+{
+	int64_t limit_s = cmd_arg_number(args, "hold-limit", META_HOLD_LIMIT_DEFAULT_S);
+	char policy[16];
+	int r = cmd_arg_text(args, "policy", policy, sizeof(policy), err);
+
+	*ret = (struct meta_pool_settings){ 0 };
+	if (r == 0 && strcmp(policy, "error") != 0 && strcmp(policy, "hold") != 0)
+		r = -EINVAL;
+	if (r < 0)
+		return base_error_set(err, -EINVAL, "-policy: must be error or hold");
+	if (limit_s < 1 || limit_s > HOLD_LIMIT_MAX_S)
+		return base_error_set(err, -EINVAL, "-hold-limit %lld: must be from 1 to %d seconds",
+				      (long long)limit_s, HOLD_LIMIT_MAX_S);
+	if (r == 0) {
+		ret->which |= META_SET_FULL_POLICY;
+		ret->full_policy = policy[0] == 'h' ? META_FULL_HOLD : META_FULL_ERROR;
+	}
+	if (cmd_arg_is_set(args, "hold-limit")) {
+		ret->which |= META_SET_HOLD_LIMIT;
+		ret->hold_limit_s = (uint32_t)limit_s;
+	}
+	return 0;
+}
+
+static int set_policy(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
+{
+	struct meta_pool_settings settings;
+	int r = read_policy(args, &settings, err);
+
+	if (r == 0)
+		r = meta_pool_set(ctx->meta, &settings, err);
+	if (r == 0)
+		*ret_result = json_pack("{s:o}", "pool", cmd_pool_to_json(ctx));
+	return r;
+}
+
 static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
 {
+	if (sets_policy(args))
+		return set_policy(ctx, args, ret_result, err);
 	if (!cmd_arg_flag(args, "add"))
-		return base_error_set(err, -EINVAL, "on a pool, only -add can be done");
+		return base_error_set(err, -EINVAL, "on a pool, only -add and -policy can be done");
 	if (ctx->uid != 0 && ctx->uid != geteuid())
 		return base_error_set(
 			err, -EACCES,
@@ -187,18 +247,25 @@ static unsigned needs(const json_t *args)
 
 const struct cmd_verb cmd_chsp = {
 	.name = "chsp",
-	.summary = "add space to a pool; choose the default pool",
+	.summary = "add space to a pool; say what a full pool does; choose the default pool",
 	.synopsis = "bdfs chsp -add [-sp POOL] [-f] [-size SIZE] PV...\n"
 		    "bdfs chsp -add [-sp POOL] -size SIZE\n"
+		    "bdfs chsp -policy {error | hold} [-hold-limit SECONDS] [-sp POOL]\n"
 		    "bdfs chsp -default POOL",
-	.about = "-add with PVs adds block devices, or files; a file that is not there is made, SIZE large. A PV "
-		 "that is the pool's already grows: a file by SIZE, a device to the size it has now. -add -size "
-		 "without a PV grows the pool's only file. -size is the amount to add, as in VIOS. All this works "
-		 "while disks are in use. -f uses a PV that carries another pool's label; without it such a PV is "
-		 "refused.\n"
-		 "-default chooses the pool that is meant where no -sp is given.",
+	.about =
+		"-add with PVs adds block devices, or files; a file that is not there is made, SIZE large. A PV "
+		"that is the pool's already grows: a file by SIZE, a device to the size it has now. -add -size "
+		"without a PV grows the pool's only file. -size is the amount to add, as in VIOS. All this works "
+		"while disks are in use. -f uses a PV that carries another pool's label; without it such a PV is "
+		"refused.\n"
+		"-policy says what a write meets that needs space when there is none: with error (the rule for a new "
+		"pool) it fails with ENOSPC at once; with hold it waits until there is space, because some was added "
+		"or freed, and fails only after -hold-limit seconds. Reads, overwrites, discards and deletions go on "
+		"meanwhile. `bdfs lssp` shows how many writes are held, `bdfs events` when that begins and ends.\n"
+		"-default chooses the pool that is meant where no -sp is given.",
 	.examples = "bdfs chsp -add -sp vms -size 50G\n"
 		    "bdfs chsp -add -sp vms /dev/nvme2n1\n"
+		    "bdfs chsp -policy hold -hold-limit 300 -sp vms\n"
 		    "bdfs chsp -default vms",
 	.options = options,
 	.local = local,

@@ -51,11 +51,13 @@
 #include "cmd/text.h"
 #include "fs/fs.h"
 #include "iocore/pool.h"
+#include "meta/io.h"
 #include "meta/pool.h"
 #include "meta/pv_fault.h"
 
 #define BUSY_PATIENCE_MS 5000 /* another command may hold the pool for a moment */
 #define BUSY_STEP_MS 50
+#define HOLD_END_STEPS 20
 #define END_PATIENCE_S 10
 #define END_STEP_MS 200
 #define REPORT_TIMEOUT_MS 10000
@@ -78,13 +80,42 @@ struct daemon {
 	uint64_t end_deadline_ns; /* when it comes although files are open */
 };
 
+static void pause_ms(int ms)
+{
+	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
 /* ---- what the verbs see ------------------------------------------------------------------- */
+
+/* True: there were some, and now there are none. */
+static bool end_holds(struct daemon *d)
+{
+	struct meta_pool_info info;
+	bool any = false;
+
+	for (unsigned i = 0; i < HOLD_END_STEPS; i++) {
+		meta_pool_info(d->meta, &info);
+		if (info.held_writes == 0 && i > 0)
+			break;
+		any |= info.held_writes > 0;
+		if (!any)
+			return false;
+		meta_hold_end(d->meta, NULL);
+		pause_ms(BUSY_STEP_MS);
+	}
+	return any;
+}
 
 static int service_unmount(const struct cmd_service *service, bool lazy, struct base_error *err)
 {
 	struct daemon *d = service->ctx;
 	int r = fs_unmount(d->fs, lazy ? FS_UNMOUNT_LAZY : FS_UNMOUNT);
 
+	/* Writes that are held for space keep their files open: they fail now, and their callers may close. */
+	if (r == -EBUSY && end_holds(d))
+		r = fs_unmount(d->fs, lazy ? FS_UNMOUNT_LAZY : FS_UNMOUNT);
 	if (r == -EBUSY)
 		return base_error_set(err, r, "%s: files in it are open: close them, or add --lazy",
 				      service->mountpoint);
@@ -139,13 +170,6 @@ static void fill_service(struct daemon *d)
 }
 
 /* ---- opening ------------------------------------------------------------------------------ */
-
-static void pause_ms(int ms)
-{
-	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
-
-	nanosleep(&ts, NULL);
-}
 
 /*
  * Asks the daemon that has the pool, if there is one, where it is mounted. Return: true, with err, when it
@@ -400,6 +424,7 @@ static void take_signal(struct daemon *d)
 	log_info("pool %s: %s: unmounting", d->args->pool.name,
 		 info.ssi_signo == SIGINT ? "interrupted" : "terminated");
 	cmd_env_notify("STOPPING=1");
+	meta_hold_stop(d->meta);
 	d->end_deadline_ns = base_clock_ns() + (d->ending ? 0 : END_PATIENCE_S * UINT64_C(1000000000));
 	d->ending = true;
 	try_end(d);

@@ -163,7 +163,7 @@ static int create_specs(struct cmd_context *ctx, const struct meta_disk_spec *sp
 }
 
 int cmd_disk_create(struct cmd_context *ctx, const char *name, uint64_t size_bytes, int64_t count,
-		    uint32_t logical_block_bytes, json_t **ret_result, struct base_error *err)
+		    uint32_t logical_block_bytes, bool thick, json_t **ret_result, struct base_error *err)
 {
 	size_t disks = count > 0 ? (size_t)count : 1;
 	int r = check_size(name, size_bytes, err);
@@ -181,7 +181,7 @@ int cmd_disk_create(struct cmd_context *ctx, const char *name, uint64_t size_byt
 		specs[i].logical_block_bytes = logical_block_bytes;
 		/* At least what was asked for, in whole blocks: what VIOS does with its partitions. */
 		specs[i].size_bytes = round_up_to(size_bytes, logical_block_bytes ? logical_block_bytes : 512);
-		specs[i].kind = META_DISK_THIN;
+		specs[i].kind = thick ? META_DISK_THICK : META_DISK_THIN;
 		fill_owner(ctx, &specs[i]);
 		r = fill_spec(ctx, &specs[i], name, count > 0 ? (int64_t)i : -1, err);
 	}
@@ -213,6 +213,14 @@ static int resize_open(struct cmd_context *ctx, struct ioc_bd *bd, const char *n
 	return 0;
 }
 
+/* What was freed before counts from its commit on. */
+static int commit_first(struct cmd_context *ctx, const char *name, struct base_error *err)
+{
+	int r = meta_pool_commit(ctx->meta);
+
+	return r < 0 ? base_error_set_errno(err, r, "%s: no commit before space could be reserved", name) : 0;
+}
+
 int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t new_bytes, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
@@ -232,10 +240,57 @@ int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t ne
 				"%s: in use (open %u times), so it can't be made smaller: close it first", name,
 				meta_disk_opens(disk));
 	}
+	if (meta_disk_kind(disk) == META_DISK_THICK && new_bytes > meta_disk_size(disk))
+		r = commit_first(ctx, name, err);
+	if (r < 0)
+		return r;
 	r = ioc_disk_open(ctx->ioc, disk, &bd, err);
 	if (r < 0)
 		return base_error_wrap(err, "%s: can't be opened to resize it", name);
 	r = resize_open(ctx, bd, name, new_bytes, err);
+	ioc_disk_close(bd);
+	return r;
+}
+
+static int convert_open(struct cmd_context *ctx, struct ioc_bd *bd, const char *name, bool thick,
+			struct base_error *err)
+{
+	struct ioc_request req = { .op = IOC_OP_RESIZE, .bd = bd, .flags = thick ? IOC_MAKE_THICK : IOC_MAKE_THIN };
+	char size[BASE_SIZE_TEXT_BYTES], free_text[BASE_SIZE_TEXT_BYTES];
+	struct meta_disk *disk = ioc_disk_meta(bd);
+	struct meta_disk_info info;
+	struct meta_pool_info pool;
+	int r = ioc_bd_call(ctx->ioc, &req);
+
+	if (r != -ENOSPC)
+		return r < 0 ? base_error_set_errno(err, r, "%s: not converted", name) : 0;
+	meta_disk_info(disk, &info);
+	meta_pool_info(ctx->meta, &pool);
+	return base_error_set(err, r,
+			      "%s: can't be made thick: of its %s it has not got %s yet, and the pool has %s that is "
+			      "neither used nor reserved: free space, or add some with chsp -add",
+			      name, base_size_to_text(info.size_bytes, size),
+			      base_size_to_text(info.size_bytes - MIN(info.allocated_bytes, info.size_bytes),
+						(char[BASE_SIZE_TEXT_BYTES]){ 0 }),
+			      base_size_to_text(pool.free_chunks * CHUNK_BYTES, free_text));
+}
+
+int cmd_disk_convert(struct cmd_context *ctx, struct meta_disk *disk, bool thick, struct base_error *err)
+{
+	char name[NAME_BYTES_MAX + 1];
+	struct ioc_bd *bd;
+	int r;
+
+	disk_name(disk, name);
+	if (meta_disk_kind(disk) == META_DISK_LV)
+		return base_error_set(err, -EINVAL,
+				      "%s: is a logical volume, which has all its space: copy it with cplv", name);
+	r = thick ? commit_first(ctx, name, err) : 0;
+	if (r == 0)
+		r = ioc_disk_open(ctx->ioc, disk, &bd, err);
+	if (r < 0)
+		return r;
+	r = convert_open(ctx, bd, name, thick, err);
 	ioc_disk_close(bd);
 	return r;
 }

@@ -27,7 +27,10 @@ MUST_CHECK int cmd_disk_find_by_args(struct cmd_context *ctx, const json_t *args
 
 /* Makes disk NAME, or with count > 0 disks NAME0 to NAME(count - 1): all or none. Gives {"pool", "disks": [...]}. */
 MUST_CHECK int cmd_disk_create(struct cmd_context *ctx, const char *name, uint64_t size_bytes, int64_t count,
-			       uint32_t logical_block_bytes, json_t **ret_result, struct base_error *err);
+			       uint32_t logical_block_bytes, bool thick, json_t **ret_result, struct base_error *err);
+
+/* Makes a thin disk thick or a thick one thin, in use or not. Return: 0; -ENOSPC; -EINVAL: a logical volume. */
+MUST_CHECK int cmd_disk_convert(struct cmd_context *ctx, struct meta_disk *disk, bool thick, struct base_error *err);
 
 /* Makes disk NAME as a clone of the snapshot -from, with which -size, -count and -block don't go. Same result. */
 MUST_CHECK int cmd_disk_create_from(struct cmd_context *ctx, const char *name, const json_t *args,

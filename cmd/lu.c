@@ -45,8 +45,7 @@ static const struct cmd_option options[] = {
 	{ "unmap", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual target devices (VTDs) are not in this release" },
 	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER", "virtual target devices (VTDs) are not in this release" },
 	{ "vtd", NULL, CMD_TEXT, CMD_LATER, "VTD", "virtual target devices (VTDs) are not in this release" },
-	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL,
-	  "thick disks are not in this release; leave it out for a thin one" },
+	{ "thick", NULL, CMD_FLAG, 0, NULL, "-create: reserve all its space in the pool now" },
 	{ "tier", NULL, CMD_TEXT, CMD_LATER, "TIER", "there are no tiers; leave it out" },
 	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
 	{ 0 },
@@ -81,7 +80,8 @@ static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 				      name);
 	if (cmd_arg_number(args, "count", 1) == 0)
 		return base_error_set(err, -EINVAL, "%s: -count 0 would make nothing", name);
-	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), 0, ret_result, err);
+	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), 0,
+			       cmd_arg_flag(args, "thick"), ret_result, err);
 }
 
 static int list(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
@@ -230,7 +230,7 @@ static unsigned needs(const json_t *args)
 const struct cmd_verb cmd_lu = {
 	.name = "lu",
 	.summary = "make, list, resize and delete disks (VIOS's other spelling)",
-	.synopsis = "bdfs lu -create [-sp POOL] -lu NAME -size SIZE [-count N]\n"
+	.synopsis = "bdfs lu -create [-sp POOL] -lu NAME -size SIZE [-count N] [-thick]\n"
 		    "bdfs lu -create [-sp POOL] -lu NAME -from DISK@SNAPSHOT\n"
 		    "bdfs lu -list [-sp POOL] [-lu NAME | -luudid UDID] [-verbose]\n"
 		    "bdfs lu -resize [-sp POOL] {-lu NAME | -luudid UDID} -size SIZE [--shrink]\n"

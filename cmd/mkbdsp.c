@@ -26,8 +26,7 @@ static const struct cmd_option options[] = {
 	  "a clone, with the content and size of this snapshot; without SIZE" },
 	{ "count", NULL, CMD_NUMBER, 0, "N", "make N disks, NAME0 to NAME(N-1), all or none" },
 	{ "block", NULL, CMD_NUMBER, 0, "BYTES", "logical block size, 512 (the default) or 4096" },
-	{ "thick", NULL, CMD_FLAG, CMD_LATER, NULL,
-	  "thick disks are not in this release; leave it out for a thin one" },
+	{ "thick", NULL, CMD_FLAG, 0, NULL, "reserve all its space in the pool now" },
 	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER",
 	  "virtual target devices (VTDs) are not in this release; make the disk without it" },
 	{ "tn", NULL, CMD_TEXT, CMD_LATER, "VTD",
@@ -68,7 +67,7 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 	if (cmd_arg_number(args, "count", 1) == 0)
 		return base_error_set(err, -EINVAL, "%s: -count 0 would make nothing", name);
 	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), (uint32_t)block_bytes,
-			       ret_result, err);
+			       cmd_arg_flag(args, "thick"), ret_result, err);
 }
 
 static unsigned needs(const json_t *args)
@@ -79,11 +78,14 @@ static unsigned needs(const json_t *args)
 const struct cmd_verb cmd_mkbdsp = {
 	.name = "mkbdsp",
 	.summary = "make a disk",
-	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES]\n"
+	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES] [-thick]\n"
 		    "bdfs mkbdsp [-sp POOL] -bd NAME -from DISK@SNAPSHOT",
-	.about = "Makes a thin disk: it takes space in the pool as it is written to. It is there at once, durably, "
+	.about = "Makes a disk. It is thin: it takes space in the pool as it is written to. It is there at once, "
+		 "durably, "
 		 "as disks/NAME in the pool's mount, and after a crash it is there whole or not at all.\n"
-		 "The disks together may be larger than the pool; `bdfs lssp` shows by how much.\n"
+		 "The disks together may be larger than the pool; `bdfs lssp` shows by how much. With -thick the "
+		 "disk's whole size is reserved: no other disk can take it, and writing it never meets a full pool. "
+		 "`bdfs chbdsp -thick` and `-thin` convert.\n"
 		 "SIZE is rounded up to whole blocks.",
 	.examples = "bdfs mkbdsp -sp vms 20G -bd web1\n"
 		    "bdfs mkbdsp -sp vms 512M -bd scratch -count 100",

@@ -66,6 +66,27 @@ static const char *pool_type(struct cmd_context *ctx)
 	return pvs.all_files ? "FBPOOL" : "LVPOOL";
 }
 
+static json_t *threshold(unsigned percent)
+{
+	return percent ? json_integer(percent) : json_null();
+}
+
+/* What matters when the pool fills. */
+static void add_fullness(json_t *pool, const struct meta_pool_info *info)
+{
+	json_object_set_new(pool, "reserved_bytes", json_integer(chunk_bytes(info->reserved_chunks)));
+	json_object_set_new(pool, "full_policy", json_string(info->full_policy == META_FULL_HOLD ? "hold" : "error"));
+	json_object_set_new(pool, "hold_limit_s", json_integer(info->hold_limit_s));
+	json_object_set_new(pool, "held_writes", json_integer((json_int_t)info->held_writes));
+	json_object_set_new(pool, "held_bytes", json_integer((json_int_t)info->held_bytes));
+	json_object_set_new(pool, "free_threshold_percent", threshold(info->free_threshold_percent));
+	json_object_set_new(pool, "overcommit_threshold_percent", threshold(info->overcommit_threshold_percent));
+	json_object_set_new(pool, "metadata_short", json_boolean(info->metadata_short));
+	json_object_set_new(pool, "fill_bytes_per_s", json_integer((json_int_t)info->fill_bytes_per_s));
+	json_object_set_new(pool, "full_in_s",
+			    info->full_in_s == UINT64_MAX ? json_null() : json_integer((json_int_t)info->full_in_s));
+}
+
 json_t *cmd_pool_to_json(struct cmd_context *ctx)
 {
 	char uuid[BASE_UUID_TEXT_BYTES];
@@ -76,18 +97,19 @@ json_t *cmd_pool_to_json(struct cmd_context *ctx)
 	uint64_t size_bytes = info.total_chunks * CHUNK_BYTES;
 	uint64_t over_bytes = info.virtual_bytes > size_bytes ? info.virtual_bytes - size_bytes : 0;
 
-	json_t *pool = json_pack("{s:o, s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-				 cmd_text_to_json(info.name), "uuid", base_uuid_to_text(info.uuid, uuid), "directory",
-				 cmd_text_to_json(ctx->directory), "type", pool_type(ctx), "state",
-				 info.failed ? "failed" : "ok", "size_bytes", (json_int_t)size_bytes, "free_bytes",
-				 chunk_bytes(info.free_chunks), "pending_bytes", chunk_bytes(info.pending_chunks),
-				 "allocated_bytes", chunk_bytes(info.total_chunks - info.free_chunks), "virtual_bytes",
-				 (json_int_t)info.virtual_bytes, "overcommit_bytes", (json_int_t)over_bytes,
-				 "allocation_unit_bytes", (json_int_t)CHUNK_BYTES, "bds", (json_int_t)info.disks, "pvs",
-				 (json_int_t)info.pvs);
+	json_t *pool = json_pack(
+		"{s:o, s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+		cmd_text_to_json(info.name), "uuid", base_uuid_to_text(info.uuid, uuid), "directory",
+		cmd_text_to_json(ctx->directory), "type", pool_type(ctx), "state", info.failed ? "failed" : "ok",
+		"size_bytes", (json_int_t)size_bytes, "free_bytes", chunk_bytes(info.free_chunks), "pending_bytes",
+		chunk_bytes(info.pending_chunks), "allocated_bytes",
+		chunk_bytes(info.total_chunks - info.free_chunks - info.reserved_chunks), "virtual_bytes",
+		(json_int_t)info.virtual_bytes, "overcommit_bytes", (json_int_t)over_bytes, "allocation_unit_bytes",
+		(json_int_t)CHUNK_BYTES, "bds", (json_int_t)info.disks, "pvs", (json_int_t)info.pvs);
 
 	if (!pool)
 		return NULL;
+	add_fullness(pool, &info);
 	json_object_set_new(pool, "failed_why", info.failed ? cmd_text_to_json(info.failed_why) : json_null());
 	json_object_set_new(pool, "bad_records", json_integer((json_int_t)info.bad_records));
 	json_object_set_new(pool, "metadata_bytes", json_integer((json_int_t)info.meta_used_bytes));
