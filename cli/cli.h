@@ -60,6 +60,8 @@ bool cli_can_ask(void);
 /* Progress on the terminal, and Ctrl-C as a wish to stop (the second one kills). */
 void cli_progress_begin(struct cmd_progress *progress);
 void cli_progress_end(void);
+/* follow.c. For a stream of events: prints each as it comes, as a line of text or of JSON. Ctrl-C just ends it. */
+void cli_follow_begin(struct cmd_progress *progress, bool json);
 /* To standard error, safe on a terminal: "bdfs VERB: text". verb may be NULL. */
 void cli_complain(const char *verb, const char *text);
 

@@ -63,11 +63,13 @@ static bool ask(const struct cmd_verb *verb, json_t *args)
 	return true;
 }
 
-static int print_outcome(const struct cmd_verb *verb, const struct cli_format *format, struct cmd_outcome *outcome)
+static int print_outcome(const struct cmd_verb *verb, const struct cli_format *format, const json_t *args,
+			 struct cmd_outcome *outcome)
 {
 	struct base_error err = { 0 };
 
-	if (outcome->result) {
+	/* What a stream had to say it has said. */
+	if (outcome->result && !(cmd_verb_needs(verb, args) & CMD_LONG)) {
 		int r = cli_render(verb, format, outcome->result, &err);
 
 		if (r < 0) {
@@ -88,11 +90,14 @@ static int carry_out(const struct cmd_verb *verb, struct cli_request *request)
 		cli_complain(verb->name, "nothing was done");
 		return CMD_EXIT_NOT_COMPLETED;
 	}
-	cli_progress_begin(&progress);
+	if (cmd_verb_needs(verb, request->args) & CMD_LONG)
+		cli_follow_begin(&progress, request->format.json);
+	else
+		cli_progress_begin(&progress);
 	cmd_execute(verb, request->args, &progress, &outcome);
 	cli_progress_end();
 
-	int status = print_outcome(verb, &request->format, &outcome);
+	int status = print_outcome(verb, &request->format, request->args, &outcome);
 
 	cmd_outcome_done(&outcome);
 	return status;

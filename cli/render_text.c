@@ -236,6 +236,12 @@ static bool print_restored(const json_t *result)
 	return true;
 }
 
+/* -set and -unset say nothing; the list is a list. */
+static bool print_alert(const json_t *result)
+{
+	return !json_object_get(result, "alerts");
+}
+
 static bool print_nothing(const json_t *result)
 {
 	return true;
@@ -245,10 +251,11 @@ static const struct {
 	const struct cmd_verb *verb;
 	bool (*print)(const json_t *result);
 } texts[] = {
-	{ &cmd_lssp, print_lssp },    { &cmd_lu, print_lu },          { &cmd_mkbdsp, print_lu },
-	{ &cmd_rmbdsp, print_lu },    { &cmd_check, print_check },    { &cmd_chbdsp, print_lu },
-	{ &cmd_mksp, print_mksp },    { &cmd_mount, print_mount },    { &cmd_chsp, print_nothing },
-	{ &cmd_rmsp, print_nothing }, { &cmd_umount, print_nothing }, { &cmd_restore, print_restored },
+	{ &cmd_lssp, print_lssp },        { &cmd_lu, print_lu },          { &cmd_mkbdsp, print_lu },
+	{ &cmd_rmbdsp, print_lu },        { &cmd_check, print_check },    { &cmd_chbdsp, print_lu },
+	{ &cmd_mksp, print_mksp },        { &cmd_mount, print_mount },    { &cmd_chsp, print_nothing },
+	{ &cmd_rmsp, print_nothing },     { &cmd_umount, print_nothing }, { &cmd_alert, print_alert },
+	{ &cmd_restore, print_restored },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)
@@ -277,7 +284,32 @@ static void print_space(const json_t *pool)
 	print_size(pool, "allocated_bytes");
 	printf(" in use, ");
 	print_size(pool, "free_bytes");
-	printf(" free\nDISKS:       %llu, together ", (unsigned long long)number_of(pool, "bds"));
+	printf(" free");
+	if (number_of(pool, "reserved_bytes")) {
+		printf(", ");
+		print_size(pool, "reserved_bytes");
+		printf(" reserved");
+	}
+	printf("\nLASTS:       ");
+	if (json_is_integer(json_object_get(pool, "full_in_s"))) {
+		print_duration(number_of(pool, "full_in_s"));
+		printf(" at ");
+		print_size(pool, "fill_bytes_per_s");
+		printf(" a second");
+	} else {
+		printf("it does not fill");
+	}
+	printf("\nWHEN FULL:   %s", string_of(pool, "full_policy"));
+	if (strcmp(string_of(pool, "full_policy"), "hold") == 0)
+		printf(" for %llu s", (unsigned long long)number_of(pool, "hold_limit_s"));
+	if (number_of(pool, "held_writes")) {
+		printf("; FULL: %llu writes held (", (unsigned long long)number_of(pool, "held_writes"));
+		print_size(pool, "held_bytes");
+		putchar(')');
+	}
+	if (json_is_true(json_object_get(pool, "metadata_short")))
+		printf("; LITTLE ROOM FOR METADATA");
+	printf("\nDISKS:       %llu, together ", (unsigned long long)number_of(pool, "bds"));
 	print_size(pool, "virtual_bytes");
 	printf(" virtual");
 	if (number_of(pool, "overcommit_bytes")) {

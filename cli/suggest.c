@@ -16,7 +16,7 @@
 
 static const char *const later_verbs[] = { "mkvdev",    "rmvdev",   "lsmap",  "mkrep",  "chrep",  "rmrep",
 					   "lsrep",     "mkvopt",   "rmvopt", "lsvopt", "chvopt", "loadopt",
-					   "unloadopt", "snapshot", "alert",  "viosbr", "lsvdev" };
+					   "unloadopt", "snapshot", "viosbr", "lsvdev" };
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {

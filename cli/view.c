@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "cli/view.h"
 #include "cmd/text.h"
@@ -43,6 +44,14 @@ static void cell_none(const json_t *record, const char *key, char buf[CLI_CELL_B
 static void cell_count(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
 {
 	put_count(buf, bytes_of(record, key));
+}
+
+static void cell_count_or_none(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	if (json_is_integer(json_object_get(record, key)))
+		put_count(buf, bytes_of(record, key));
+	else
+		strcpy(buf, "None");
 }
 
 static void cell_mb_up(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
@@ -123,6 +132,10 @@ static const struct cli_column pools[] = {
 	{ "used", "Used(mb)", true, true, cell_mb_up, "allocated_bytes" },
 	{ "virtual", "Virtual(mb)", true, true, cell_mb_up, "virtual_bytes" },
 	{ "overcommit", "Overcommit(mb)", true, true, cell_mb_up, "overcommit_bytes" },
+	{ "reserved", "Reserved(mb)", true, true, cell_mb_up, "reserved_bytes" },
+	{ "lasts", "Full in(s)", true, true, cell_count_or_none, "full_in_s" },
+	{ "held", "Held", true, true, cell_count, "held_writes" },
+	{ "policy", "Policy", false, true, cell_text, "full_policy" },
 	{ "state", "State", false, true, cell_text, "state" },
 	{ "mounted", "Mounted", false, true, cell_yes_no, "mounted" },
 	{ "mountpoint", "Mount point", false, true, cell_text, "mountpoint" },
@@ -178,10 +191,67 @@ static const struct cli_column verbose[] = {
 	{ 0 },
 };
 
+/* A level of `alert -list`: its limit, or how it stands. */
+static void cell_limit(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	const json_t *level = json_object_get(record, key);
+
+	if (json_is_object(level))
+		put_count(buf, bytes_of(level, "limit_percent"));
+	else
+		strcpy(buf, "None");
+}
+
+static void cell_percent(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	const json_t *level = json_object_get(record, key);
+
+	if (json_is_object(level))
+		put_count(buf, bytes_of(level, "percent"));
+	else
+		strcpy(buf, "None");
+}
+
+static void cell_alarm(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	strcpy(buf, json_is_true(json_object_get(json_object_get(record, key), "raised")) ? "raised" : "clear");
+}
+
+static const struct cli_column alerts[] = {
+	{ "PoolName", "PoolName", false, false, cell_text, "name" },
+	{ "PoolID", "PoolID", false, false, cell_udid, "uuid" },
+	{ "ThresholdPercent", "ThresholdPercent", true, false, cell_limit, "threshold" },
+	{ "OverCommitPercent", "OverCommitPercent", true, false, cell_limit, "overcommit" },
+	{ "FreePercent", "FreePercent", true, true, cell_percent, "threshold" },
+	{ "OverCommitted", "OverCommitted", true, true, cell_percent, "overcommit" },
+	{ "ThresholdAlarm", "ThresholdAlarm", false, false, cell_alarm, "threshold" },
+	{ "OverCommitAlarm", "OverCommitAlarm", false, false, cell_alarm, "overcommit" },
+	{ 0 },
+};
+
+static void cell_time(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	time_t when = (time_t)bytes_of(record, key);
+	struct tm tm;
+
+	strftime(buf, CLI_CELL_BYTES_MAX, "%Y-%m-%d %H:%M:%S", localtime_r(&when, &tm));
+}
+
+static const struct cli_column events[] = {
+	{ "time", "Time", false, false, cell_time, "time_s" },
+	{ "event", "Event", false, false, cell_text, "event" },
+	{ "text", "What", false, false, cell_text, "text" },
+	{ "number", "Number", true, true, cell_count, "number" },
+	{ "subject", "Subject", false, true, cell_text, "subject" },
+	{ "value", "Value", true, true, cell_count, "value" },
+	{ "limit", "Limit", true, true, cell_count, "limit" },
+	{ 0 },
+};
+
 static const struct cli_view views[] = {
-	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },      { "lssp", "pvs", false, pvs },
-	{ "lu", "lus", false, lus },       { "lu", "verbose", true, verbose }, { "lu", "disks", false, lus },
-	{ "mkbdsp", "disks", false, lus },
+	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },       { "lssp", "pvs", false, pvs },
+	{ "lu", "lus", false, lus },       { "lu", "verbose", true, verbose },  { "lu", "disks", false, lus },
+	{ "mkbdsp", "disks", false, lus }, { "alert", "alerts", true, alerts }, { "events", "events", false, events },
 };
 
 const struct cli_view *cli_view_find(const char *verb, const json_t *result)

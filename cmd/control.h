@@ -55,6 +55,12 @@ struct cmd_peer cmd_connection_peer(const struct cmd_connection *connection);
 /* Return: 0; -EPIPE (the peer is gone); -ECANCELED (the server stops). Context: the thread that serves it. */
 MUST_CHECK int cmd_connection_progress(struct cmd_connection *connection, const char *what, uint64_t done,
 				       uint64_t total);
+/*
+ * A stream of events. Return: 0: an event can be sent without waiting, or was; -EAGAIN: the peer does not read;
+ * -EPIPE: it is gone; -ECANCELED: the server stops. Context: as cmd_connection_progress.
+ */
+MUST_CHECK int cmd_connection_ready(struct cmd_connection *connection);
+MUST_CHECK int cmd_connection_event(struct cmd_connection *connection, const json_t *event);
 /* For a kept connection; takes answer and closes. Any thread. */
 void cmd_connection_answer(struct cmd_connection *connection, json_t *answer);
 

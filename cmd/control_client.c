@@ -85,14 +85,17 @@ static int await_answer(int fd, struct cmd_progress *progress, struct cmd_outcom
 		if (r < 0)
 			return r;
 
-		const json_t *report = json_object_get(message, "progress");
+		const json_t *report = json_object_get(message, "progress"),
+			     *event = json_object_get(message, "event");
 
 		if (report)
 			r = show_progress(progress, report);
+		else if (event)
+			r = progress && progress->event && progress->event(progress, event) ? -ECANCELED : 0;
 		else
 			r = cmd_outcome_from_json(message, ret);
 		json_decref(message);
-		if (!report || r < 0)
+		if ((!report && !event) || r < 0)
 			return r;
 	}
 }

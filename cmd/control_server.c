@@ -434,6 +434,30 @@ int cmd_connection_progress(struct cmd_connection *connection, const char *what,
 	return r < 0 ? -EPIPE : 0;
 }
 
+int cmd_connection_ready(struct cmd_connection *connection)
+{
+	struct pollfd pfd = { .fd = connection->fd, .events = POLLIN | POLLOUT };
+
+	if (atomic_load(&connection->server->stopping))
+		return -ECANCELED;
+	if (poll(&pfd, 1, 0) < 0)
+		return -EAGAIN;
+	/* The client has said all it has to say: what can be read now is its end. */
+	if (pfd.revents & (POLLIN | POLLHUP | POLLERR))
+		return -EPIPE;
+	/* A stream socket is writable while most of its buffer is free, so an event goes in whole. */
+	return pfd.revents & POLLOUT ? 0 : -EAGAIN;
+}
+
+int cmd_connection_event(struct cmd_connection *connection, const json_t *event)
+{
+	json_t *message = json_pack("{s:O}", "event", event);
+	int r = cmd_frame_send(connection->fd, message, PROGRESS_TIMEOUT_MS);
+
+	json_decref(message);
+	return r < 0 ? -EPIPE : 0;
+}
+
 void cmd_connection_answer(struct cmd_connection *connection, json_t *answer)
 {
 	send_and_drop(connection->fd, answer, ANSWER_TIMEOUT_MS);

@@ -48,6 +48,7 @@
 #include "cmd/control.h"
 #include "cmd/daemon.h"
 #include "cmd/frame.h"
+#include "cmd/hook.h"
 #include "cmd/text.h"
 #include "fs/fs.h"
 #include "iocore/pool.h"
@@ -71,6 +72,7 @@ struct daemon {
 	struct fs_mount *fs;
 	struct cmd_service service;
 	struct cmd_dispatch *dispatch;
+	struct cmd_hook *hook;
 	pthread_t waiter;
 	int gone_fd; /* eventfd: the mount is gone */
 	int signal_fd;
@@ -263,7 +265,12 @@ static int open_control(struct daemon *d, struct base_error *err)
 	};
 
 	fill_service(d);
-	return cmd_dispatch_start(&args, &d->dispatch, err);
+
+	int r = cmd_dispatch_start(&args, &d->dispatch, err);
+
+	if (r == 0 && d->args->options.hook[0])
+		r = cmd_hook_start(d->args->options.hook, d->args->pool.name, d->meta, &d->hook, err);
+	return r;
 }
 
 static void *wait_for_mount(void *arg)
@@ -327,6 +334,7 @@ static int close_all(struct daemon *d, struct base_error *err)
 {
 	if (d->dispatch)
 		cmd_dispatch_stop(d->dispatch);
+	cmd_hook_stop(d->hook);
 	if (d->fs)
 		fs_free(d->fs);
 	if (d->ioc)

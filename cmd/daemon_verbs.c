@@ -26,6 +26,7 @@
 #include "cmd/control.h"
 #include "cmd/daemon.h"
 #include "cmd/execute.h"
+#include "cmd/followers.h"
 #include "cmd/pools.h"
 #include "cmd/text.h"
 
@@ -34,6 +35,7 @@
 struct cmd_dispatch {
 	struct cmd_dispatch_args args; /* const after start */
 	struct cmd_server *server;     /* const after start */
+	struct cmd_followers followers;
 	pthread_mutex_t changing;      /* held while a verb changes something; taken first */
 	pthread_mutex_t lock;          /* of what follows */
 	struct cmd_connection *kept[CMD_CONNECTIONS_MAX];
@@ -52,6 +54,16 @@ static int report_progress(struct cmd_progress *progress, const char *what, uint
 	return cmd_connection_progress(report->connection, what, done, total);
 }
 
+static int report_ready(struct cmd_progress *progress)
+{
+	return cmd_connection_ready(((struct report *)progress->ctx)->connection);
+}
+
+static int report_event(struct cmd_progress *progress, const json_t *event)
+{
+	return cmd_connection_event(((struct report *)progress->ctx)->connection, event);
+}
+
 static void audit(struct cmd_peer peer, const char *verb, const json_t *args, const struct cmd_outcome *outcome)
 {
 	char *text = json_dumps(args, JSON_COMPACT);
@@ -64,7 +76,11 @@ static void audit(struct cmd_peer peer, const char *verb, const json_t *args, co
 static void run_verb(struct cmd_dispatch *dispatch, struct cmd_connection *connection, const struct cmd_verb *verb,
 		     json_t *args, struct cmd_outcome *outcome)
 {
-	struct report report = { .progress = { report_progress, &report }, .connection = connection };
+	struct report report = { .progress = { .report = report_progress,
+					       .ready = report_ready,
+					       .event = report_event,
+					       .ctx = &report },
+				 .connection = connection };
 	struct cmd_peer peer = cmd_connection_peer(connection);
 	struct cmd_context ctx = {
 		.directory = dispatch->args.directory,
@@ -107,13 +123,41 @@ static void keep(struct cmd_dispatch *dispatch, struct cmd_connection *connectio
 	pthread_mutex_unlock(&dispatch->lock);
 }
 
+static void serve_long(void *arg, struct cmd_connection *connection, json_t *request)
+{
+	struct cmd_outcome outcome;
+
+	run_request(arg, connection, request, &outcome);
+	cmd_connection_answer(connection, cmd_outcome_to_json(&outcome));
+	cmd_outcome_done(&outcome);
+}
+
+static bool is_long(const json_t *request)
+{
+	const char *name = json_string_value(json_object_get(request, "verb"));
+	const struct cmd_verb *verb = name ? cmd_verb_find(name) : NULL;
+	const json_t *args = json_object_get(request, "args");
+
+	return verb && json_is_object(args) && (cmd_verb_needs(verb, args) & CMD_LONG);
+}
+
 static json_t *serve(void *arg, struct cmd_connection *connection, json_t *request)
 {
 	struct cmd_dispatch *dispatch = arg;
 	struct cmd_outcome outcome;
 	json_t *answer;
 
-	run_request(dispatch, connection, request, &outcome);
+	if (is_long(request)) {
+		int r = cmd_followers_take(&dispatch->followers, connection, request);
+
+		if (r == 0)
+			return NULL;
+		outcome = (struct cmd_outcome){ .code = r };
+		base_error_set_errno(&outcome.err, r, "too many commands that follow this pool, %d already",
+				     CMD_FOLLOWERS_MAX);
+	} else {
+		run_request(dispatch, connection, request, &outcome);
+	}
 	if (outcome.code == CMD_ANSWER_AT_END) {
 		keep(dispatch, connection);
 		return NULL;
@@ -138,6 +182,9 @@ int cmd_dispatch_start(const struct cmd_dispatch_args *args, struct cmd_dispatch
 	if (!dispatch)
 		return base_error_set(err, -ENOMEM, "out of memory for the control socket");
 	dispatch->args = *args;
+	dispatch->followers.run = serve_long;
+	dispatch->followers.ctx = dispatch;
+	cmd_followers_init(&dispatch->followers);
 	pthread_mutex_init(&dispatch->changing, NULL);
 	pthread_mutex_init(&dispatch->lock, NULL);
 
@@ -153,6 +200,7 @@ int cmd_dispatch_start(const struct cmd_dispatch_args *args, struct cmd_dispatch
 void cmd_dispatch_stop(struct cmd_dispatch *dispatch)
 {
 	cmd_server_stop(dispatch->server);
+	cmd_followers_done(&dispatch->followers);
 }
 
 void cmd_dispatch_free(struct cmd_dispatch *dispatch, int code, const struct base_error *err)

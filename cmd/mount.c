@@ -22,6 +22,7 @@
 
 #include "cmd/args.h"
 #include "cmd/daemon.h"
+#include "cmd/hook.h"
 #include "cmd/paths.h"
 #include "cmd/text.h"
 
@@ -34,6 +35,7 @@ static const struct cmd_option options[] = {
 	{ "engine", NULL, CMD_TEXT, 0, "NAME",
 	  "uring or threads, instead of what works best here; or fault:RULES, to rehearse" },
 	{ "queues", NULL, CMD_NUMBER, 0, "N", "queue threads (one a core, at most 8)" },
+	{ "hook", NULL, CMD_TEXT, 0, "PROGRAM", "a program to run for each alarm, see `bdfs help alert`" },
 	{ "foreground", "f", CMD_FLAG, 0, NULL, "serve in this process, with messages on standard error" },
 	{ "sloppy", NULL, CMD_FLAG, 0, NULL, "pass over unknown mount options" },
 	{ 0 },
@@ -57,8 +59,13 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 				      CMD_QUEUES_MAX);
 	if (queues)
 		o->queues = (unsigned)queues;
-	if (!cmd_arg_is_set(args, "engine"))
-		return 0;
+	r = cmd_arg_text(args, "hook", text, sizeof(text), err);
+	if (r == 0)
+		r = cmd_mount_hook_parse(text, o, err);
+	if (r >= 0 && o->hook[0])
+		r = cmd_hook_check(o->hook, err);
+	if (r < 0 || !cmd_arg_is_set(args, "engine"))
+		return r < 0 ? r : 0;
 	r = cmd_arg_text(args, "engine", text, sizeof(text), err);
 	if (r == -ENAMETOOLONG)
 		return base_error_set(err, -EINVAL, "-engine: too long");
@@ -121,12 +128,15 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 const struct cmd_verb cmd_mount = {
 	.name = "mount",
 	.summary = "mount a pool",
-	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-engine NAME] [-queues N] [-f]",
+	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-engine NAME] [-queues N] "
+		    "[-hook PROGRAM] [-f]",
 	.about = "Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
 		 "that serves the mount until it is unmounted; the command returns when the mount answers. The "
 		 "daemon's messages are in the file log in the pool's directory. A mount that a dead daemon left on "
 		 "MOUNTPOINT is cleaned up first. With -f the command itself serves, and returns when the mount is "
 		 "gone.\n"
+		 "With -hook PROGRAM, an absolute path, that program is run for each alarm of the pool, as PROGRAM "
+		 "EVENT POOL, one at a time and without a shell; see ALARMS in bdfs(8).\n"
 		 "SIGTERM to the daemon unmounts: what is under way is finished and everything is committed. `mount "
 		 "-t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
 	.examples = "bdfs mount vms /srv/vms\n"

@@ -116,12 +116,23 @@ static void set_ours(struct cmd_mount_options *options, const char *name)
 		options->read_only = strcmp(name, "ro") == 0;
 }
 
+int cmd_mount_hook_parse(const char *path, struct cmd_mount_options *options, struct base_error *err)
+{
+	if (path[0] != '/' || strlen(path) >= sizeof(options->hook))
+		return base_error_set(err, -EINVAL, "hook %s: must be an absolute path of less than %zu bytes", path,
+				      sizeof(options->hook));
+	strcpy(options->hook, path);
+	return 0;
+}
+
 static int take_word(const char *name, bool sloppy, struct cmd_mount_options *options, struct base_error *err)
 {
 	const struct word *word = find_word(name);
 
 	if (strncmp(name, "queues=", 7) == 0)
 		return set_queues(options, name + 7, err);
+	if (strncmp(name, "hook=", 5) == 0)
+		return cmd_mount_hook_parse(name + 5, options, err);
 	if (strncmp(name, "engine=", 7) == 0)
 		return cmd_mount_engine_parse("-o engine=", name + 7, options, err);
 	/* What these prefixes lead in is for userspace, by agreement; mount(8) hands it on all the same. */

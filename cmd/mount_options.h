@@ -24,6 +24,7 @@ struct cmd_mount_options {
 	char engine[16];  /* "" = probe */
 	char faults[512]; /* rules, or the absolute path of a file of rules (base/fault.h); "" = none */
 	unsigned queues;  /* 0 = one a core */
+	char hook[512];   /* absolute path of a program, "" = none */
 	char kernel[256]; /* comma-separated, "" = none */
 };
 
@@ -37,5 +38,8 @@ MUST_CHECK int cmd_mount_engine_parse(const char *what, const char *text, struct
 /* Adds what text says to *options. sloppy: unknown options are passed over. Return: 0; -EINVAL with err. */
 MUST_CHECK int cmd_mount_options_parse(const char *text, bool sloppy, struct cmd_mount_options *options,
 				       struct base_error *err);
+
+/* What `-hook` and `-o hook=` say. Return: 0; -EINVAL with err. */
+MUST_CHECK int cmd_mount_hook_parse(const char *path, struct cmd_mount_options *options, struct base_error *err);
 
 #endif

@@ -76,6 +76,11 @@ struct cmd_service {
 /* How long work tells how far it is. Return nonzero to stop it: it then ends with -ECANCELED. */
 struct cmd_progress {
 	int (*report)(struct cmd_progress *progress, const char *what, uint64_t done, uint64_t total);
+	/* Of a stream of events; NULL where there can be none. ready, in the daemon: 0: one event can be sent without
+	 * waiting; -EAGAIN: not now; -EPIPE: nobody is there any more; -ECANCELED: the daemon ends. event: 0; as
+	 * ready, or nonzero from who shows it: no more. */
+	int (*ready)(struct cmd_progress *progress);
+	int (*event)(struct cmd_progress *progress, const json_t *event);
 	void *ctx;
 };
 
@@ -101,6 +106,7 @@ enum { CMD_ANSWER_AT_END = 1 };
 enum {
 	CMD_CHANGES = 1 << 0, /* opened for writing; one such verb at a time; a line in the log */
 	CMD_IO = 1 << 1,      /* queue threads */
+	CMD_LONG = 1 << 3,    /* goes on until its client has enough: a thread of its own in the daemon */
 	CMD_CLOSED = 1 << 2,  /* without a daemon the pool is not opened: the verb looks at its directory */
 };
 
@@ -130,5 +136,6 @@ unsigned cmd_verb_needs(const struct cmd_verb *verb, const json_t *args);
 extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, cmd_umount, cmd_mkbdsp, cmd_chbdsp,
 	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_check, cmd_dump;
 extern const struct cmd_verb cmd_restore;
+extern const struct cmd_verb cmd_alert, cmd_events;
 
 #endif

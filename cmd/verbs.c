@@ -14,9 +14,8 @@
 #include "cmd/verb.h"
 
 const struct cmd_verb *const cmd_verbs[] = {
-	&cmd_mksp,   &cmd_lssp,   &cmd_chsp, &cmd_rmsp,  &cmd_mount, &cmd_umount, &cmd_mkbdsp,
-	&cmd_chbdsp, &cmd_rmbdsp, &cmd_lu,   &cmd_check, &cmd_dump,
-	&cmd_restore, NULL,
+	&cmd_mksp,   &cmd_lssp, &cmd_chsp,  &cmd_rmsp, &cmd_mount,   &cmd_umount, &cmd_mkbdsp, &cmd_chbdsp,
+	&cmd_rmbdsp, &cmd_lu,   &cmd_check, &cmd_dump, &cmd_restore, &cmd_alert,  &cmd_events, NULL,
 };
 
 const struct cmd_verb *cmd_verb_find(const char *name)
