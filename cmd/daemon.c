@@ -10,6 +10,10 @@
  * the way is seen by whoever typed the command. In the foreground there is no
  * fork and no report, all else is the same.
  *
+ * With the option "survive" there is a process in between, the supervisor
+ * (supervisor.c), which starts another daemon when one dies; that one finds the
+ * mount there and takes it over.
+ *
  * The main thread then sleeps until one of three things happens: a signal, the
  * end of the mount (a small thread waits for that), or a line in the log.
  *
@@ -29,6 +33,7 @@
  * status.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -49,6 +54,7 @@
 #include "cmd/daemon.h"
 #include "cmd/frame.h"
 #include "cmd/hook.h"
+#include "cmd/supervisor.h"
 #include "cmd/text.h"
 #include "fs/fs.h"
 #include "iocore/pool.h"
@@ -65,6 +71,7 @@
 
 struct daemon {
 	const struct cmd_daemon_args *args;
+	struct cmd_kept kept; /* by a supervisor, if there is one */
 	struct base_fault *fault; /* NULL, or what goes wrong on purpose */
 	struct meta_pv_fault_ctx pv_fault;
 	struct meta_pool *meta;
@@ -250,9 +257,15 @@ static int open_fs(struct daemon *d, struct base_error *err)
 		.read_only = o->read_only,
 		.allow_other = o->allow_other,
 		.options = o->kernel[0] ? o->kernel : NULL,
+		.handles_fd = d->kept.handles_fd,
+		.device_fd = d->kept.device_fd,
 	};
+	int r = fs_mount(&args, &d->fs, err);
 
-	return fs_mount(&args, &d->fs, err);
+	if (r < 0 || d->kept.keeper_fd < 0 || d->kept.device_fd >= 0)
+		return r;
+	r = cmd_supervisor_keep(d->kept.keeper_fd, fs_device_fd(d->fs));
+	return r < 0 ? base_error_set_errno(err, r, "can't hand the mount to its supervisor") : 0;
 }
 
 static int open_control(struct daemon *d, struct base_error *err)
@@ -489,9 +502,9 @@ static int serve_to_the_end(struct daemon *d, struct base_error *err)
 
 /* ---- in the foreground -------------------------------------------------------------------- */
 
-static void begin(struct daemon *d, const struct cmd_daemon_args *args)
+static void begin(struct daemon *d, const struct cmd_daemon_args *args, const struct cmd_kept *kept)
 {
-	*d = (struct daemon){ .args = args, .gone_fd = -1, .signal_fd = -1, .log_fd = -1 };
+	*d = (struct daemon){ .args = args, .kept = *kept, .gone_fd = -1, .signal_fd = -1, .log_fd = -1 };
 	block_signals();
 	cmd_env_prepare();
 	umask(077);
@@ -499,9 +512,10 @@ static void begin(struct daemon *d, const struct cmd_daemon_args *args)
 
 static int run_in_foreground(const struct cmd_daemon_args *args, json_t **ret_result, struct base_error *err)
 {
+	static const struct cmd_kept nothing = CMD_KEPT_NOTHING;
 	struct daemon d;
 
-	begin(&d, args);
+	begin(&d, args, &nothing);
 
 	int r = open_all(&d, err);
 
@@ -538,16 +552,29 @@ static int send_report(int fd, int code, json_t *result, const struct base_error
 	return r;
 }
 
-/* The child. Does not return. */
-static void run_in_background(const struct cmd_daemon_args *args, int report_fd)
+/* The supervisor reads them from a descriptor; a daemon takes them off again. */
+static void block_child_signals(void)
 {
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+struct background {
+	const struct cmd_daemon_args *args;
+	int report_fd; /* -1: the command has its answer */
+};
+
+/* The first one, which is waited for. Return: the exit status. */
+static int run_first(const struct background *b, const struct cmd_kept *kept)
+{
+	const struct cmd_daemon_args *args = b->args;
 	struct base_error err = { 0 };
 	struct daemon d;
 
-	setsid();
-	begin(&d, args);
-	if (chdir("/") < 0)
-		log_debug("can't leave the working directory: %m");
+	begin(&d, args, kept);
 
 	int r = open_all(&d, &err);
 
@@ -557,14 +584,90 @@ static void run_in_background(const struct cmd_daemon_args *args, int report_fd)
 			undo(&d);
 	}
 	if (r < 0)
-		_exit(send_report(report_fd, r, NULL, &err) < 0 ? CMD_EXIT_NOT_COMPLETED : CMD_EXIT_OK);
-	if (send_report(report_fd, 0, describe(&d), NULL) < 0) {
+		return send_report(b->report_fd, r, NULL, &err) < 0 ? CMD_EXIT_NOT_COMPLETED : CMD_EXIT_OK;
+	if (send_report(b->report_fd, 0, describe(&d), NULL) < 0) {
 		log_warning("pool %s: the mount command went away: unmounting again", args->pool.name);
 		undo(&d);
-		_exit(CMD_EXIT_NOT_COMPLETED);
+		return CMD_EXIT_NOT_COMPLETED;
 	}
 	r = serve_to_the_end(&d, &err);
-	exit(r < 0 ? CMD_EXIT_NOT_COMPLETED : CMD_EXIT_OK); /* not _exit: a sanitizer reports leaks at exit */
+	return r < 0 ? CMD_EXIT_NOT_COMPLETED : CMD_EXIT_OK;
+}
+
+/* One that comes after a dead one. Return: the exit status. */
+static int run_next(const struct cmd_daemon_args *args, const struct cmd_kept *kept)
+{
+	struct base_error err = { 0 };
+	struct daemon d;
+
+	begin(&d, args, kept);
+
+	int r = args->foreground || cmd_env_is_journal() ? 0 : cmd_log_begin(args->pool.directory, &d.log_fd, &err);
+
+	log_warning("pool %s: the daemon was ended by signal %d (%s): another one takes over the mount",
+		    args->pool.name, kept->signal, strsignal(kept->signal));
+	if (r == 0)
+		r = open_all(&d, &err);
+	if (r == 0)
+		r = serve_to_the_end(&d, &err);
+	if (r < 0)
+		log_error("%s", err.text);
+	return r < 0 ? CMD_EXIT_NOT_COMPLETED : CMD_EXIT_OK;
+}
+
+static int run_daemon(void *ctx, const struct cmd_kept *kept)
+{
+	const struct background *b = ctx;
+
+	return kept->device_fd < 0 ? run_first(b, kept) : run_next(b->args, kept);
+}
+
+/* The supervisor: what it has of the command's must not keep a terminal or the command waiting. */
+static void detach(void *ctx)
+{
+	struct background *b = ctx;
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	close(b->report_fd);
+	b->report_fd = -1;
+	for (int fd = 0; fd <= 2 && null_fd >= 0; fd++)
+		dup2(null_fd, fd);
+	if (null_fd > 2)
+		close(null_fd);
+}
+
+static void tell_given_up(const struct cmd_daemon_args *args, int status)
+{
+	int watch_fd;
+
+	if (!cmd_env_is_journal() && cmd_log_begin(args->pool.directory, &watch_fd, NULL) < 0)
+		return;
+	log_error("pool %s: the daemon was ended by signal %d, and no other one is started: %s is dead; mount again",
+		  args->pool.name, status - 128, args->mountpoint);
+}
+
+/* The child. Does not return. */
+static void run_in_background(const struct cmd_daemon_args *args, int report_fd)
+{
+	static const struct cmd_kept nothing = CMD_KEPT_NOTHING;
+	struct background b = { .args = args, .report_fd = report_fd };
+	struct base_error err = { 0 };
+
+	setsid();
+	if (chdir("/") < 0)
+		log_debug("can't leave the working directory: %m");
+	if (!args->options.survive)
+		exit(run_daemon(&b, &nothing)); /* not _exit: a sanitizer reports leaks at exit */
+	block_signals();
+	block_child_signals();
+
+	int r = cmd_supervise(run_daemon, detach, &b, &err);
+
+	if (r < 0 && b.report_fd >= 0)
+		(void)send_report(b.report_fd, r, NULL, &err);
+	if (r >= 128)
+		tell_given_up(args, r);
+	exit(r < 0 ? CMD_EXIT_NOT_COMPLETED : r);
 }
 
 static int await_report(int fd, pid_t child, json_t **ret_result, struct base_error *err)
@@ -593,12 +696,52 @@ static int await_report(int fd, pid_t child, json_t **ret_result, struct base_er
 	return outcome.code;
 }
 
+/* ---- in the foreground, with a supervisor ------------------------------------------------- */
+
+static int run_child(void *ctx, const struct cmd_kept *kept)
+{
+	const struct cmd_daemon_args *args = ctx;
+	struct base_error err = { 0 };
+	struct daemon d;
+
+	if (kept->device_fd >= 0)
+		return run_next(args, kept);
+	begin(&d, args, kept);
+
+	int r = open_all(&d, &err);
+
+	if (r == 0)
+		r = serve_to_the_end(&d, &err);
+	if (r < 0)
+		log_error("%s", err.text);
+	return r < 0 ? CMD_EXIT_NOT_COMPLETED : CMD_EXIT_OK;
+}
+
+static int supervise_in_foreground(const struct cmd_daemon_args *args, json_t **ret_result, struct base_error *err)
+{
+	fflush(NULL);
+	block_signals();
+	block_child_signals();
+
+	int r = cmd_supervise(run_child, NULL, (void *)args, err);
+
+	if (r < 0)
+		return r;
+	if (r > 0)
+		return base_error_set(err, -EIO, "%s: the daemon ended with status %d, see the messages above",
+				      args->pool.name, r);
+	*ret_result = json_pack("{s:o, s:o, s:b}", "pool", cmd_text_to_json(args->pool.name), "mountpoint",
+				cmd_text_to_json(args->mountpoint), "ended", 1);
+	return 0;
+}
+
 int cmd_daemon_start(const struct cmd_daemon_args *args, json_t **ret_result, struct base_error *err)
 {
 	int fds[2];
 
 	if (args->foreground)
-		return run_in_foreground(args, ret_result, err);
+		return args->options.survive ? supervise_in_foreground(args, ret_result, err) :
+					       run_in_foreground(args, ret_result, err);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return base_error_set_errno(err, -errno, "can't start the daemon");
 	fflush(NULL); /* nothing buffered is to come out twice */

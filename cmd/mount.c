@@ -3,7 +3,7 @@
  * mount: mounts a pool and leaves a daemon that serves it.
  *
  * `bdfs mount POOL MOUNTPOINT` returns when the mount answers. The options of
- * its own (-ro, -allow-other, -engine, -queues) and those in -o mean the same;
+ * its own (-ro, -allow-other, -survive, -engine, -queues) and those in -o mean the same;
  * mount(8)'s helper comes here with -o only.
  *
  * The mount point must not hide the pool: a mount over its own directory would
@@ -32,6 +32,8 @@ static const struct cmd_option options[] = {
 	{ "o", NULL, CMD_TEXT, 0, "OPTIONS", "mount options, with commas between: see mount.bdfs(8)" },
 	{ "ro", NULL, CMD_FLAG, 0, NULL, "read-only" },
 	{ "allow-other", "allow_other", CMD_FLAG, 0, NULL, "for all users, by the files' permissions" },
+	{ "survive", NULL, CMD_FLAG, 0, NULL,
+	  "keep the mount when the daemon dies, and start another: open files wait instead of failing (Linux 6.9)" },
 	{ "engine", NULL, CMD_TEXT, 0, "NAME",
 	  "uring or threads, instead of what works best here; or fault:RULES, to rehearse" },
 	{ "queues", NULL, CMD_NUMBER, 0, "N", "queue threads (one a core, at most 8)" },
@@ -54,6 +56,7 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 		return r;
 	o->read_only |= cmd_arg_flag(args, "ro");
 	o->allow_other |= cmd_arg_flag(args, "allow-other");
+	o->survive |= cmd_arg_flag(args, "survive");
 	if (queues > CMD_QUEUES_MAX || (queues == 0 && cmd_arg_is_set(args, "queues")))
 		return base_error_set(err, -EINVAL, "-queues %lld: must be from 1 to %d", (long long)queues,
 				      CMD_QUEUES_MAX);
@@ -128,8 +131,8 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 const struct cmd_verb cmd_mount = {
 	.name = "mount",
 	.summary = "mount a pool",
-	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-engine NAME] [-queues N] "
-		    "[-hook PROGRAM] [-f]",
+	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-survive] [-engine NAME] "
+		    "[-queues N] [-hook PROGRAM] [-f]",
 	.about = "Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
 		 "that serves the mount until it is unmounted; the command returns when the mount answers. The "
 		 "daemon's messages are in the file log in the pool's directory. A mount that a dead daemon left on "
@@ -137,6 +140,9 @@ const struct cmd_verb cmd_mount = {
 		 "gone.\n"
 		 "With -hook PROGRAM, an absolute path, that program is run for each alarm of the pool, as PROGRAM "
 		 "EVENT POOL, one at a time and without a shell; see ALARMS in bdfs(8).\n"
+		 "With -survive a small process beside the daemon keeps the mount. If the daemon is killed or crashes, "
+		 "another one takes over: programs, mappings and loop devices on the files wait for a moment and see no "
+		 "error, and nothing that was completed is lost.\n"
 		 "SIGTERM to the daemon unmounts: what is under way is finished and everything is committed. `mount "
 		 "-t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
 	.examples = "bdfs mount vms /srv/vms\n"

@@ -30,6 +30,7 @@ static const struct word {
 	{ "ro", WORD_OURS, NULL },
 	{ "rw", WORD_OURS, NULL },
 	{ "allow_other", WORD_OURS, NULL },
+	{ "survive", WORD_OURS, NULL },
 	{ "noexec", WORD_KERNEL, NULL },
 	{ "exec", WORD_KERNEL, NULL },
 	{ "nodev", WORD_KERNEL, NULL },
@@ -112,6 +113,8 @@ static void set_ours(struct cmd_mount_options *options, const char *name)
 {
 	if (strcmp(name, "allow_other") == 0)
 		options->allow_other = true;
+	else if (strcmp(name, "survive") == 0)
+		options->survive = true;
 	else
 		options->read_only = strcmp(name, "ro") == 0;
 }

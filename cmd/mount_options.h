@@ -2,7 +2,7 @@
 /*
  * What -o says to `bdfs mount` and to mount(8).
  *
- * Ours: ro, rw, allow_other, engine=NAME, queues=N. For the kernel: noexec,
+ * Ours: ro, rw, allow_other, survive, engine=NAME, queues=N. For the kernel: noexec,
  * nodev, nosuid, noatime and their like. Of mount(8) and fstab, without a
  * meaning here: defaults, _netdev, nofail, auto, user, x-anything ... Anything
  * else is refused.
@@ -21,6 +21,7 @@
 struct cmd_mount_options {
 	bool read_only;
 	bool allow_other;
+	bool survive;     /* a supervisor keeps the mount when the daemon dies */
 	char engine[16];  /* "" = probe */
 	char faults[512]; /* rules, or the absolute path of a file of rules (base/fault.h); "" = none */
 	unsigned queues;  /* 0 = one a core */

@@ -28,11 +28,27 @@ struct message {
 	_Alignas(8) char data[];
 };
 
+/* libfuse keeps it to itself. */
+static _Thread_local uint64_t unique_now;
+
+uint64_t fs_request_unique(void)
+{
+	return unique_now;
+}
+
+bool fs_request_is_resent(void)
+{
+	return unique_now & FS_UNIQUE_RESENT;
+}
+
 static void run_message(struct fs_job *job)
 {
 	struct message *message = container_of(job, struct message, job);
 	struct fuse_buf buf = { .mem = message->data, .size = message->bytes };
+	struct fuse_in_header header;
 
+	memcpy(&header, message->data, sizeof(header));
+	unique_now = header.unique;
 	fuse_session_process_buf(message->fs->session, &buf);
 	free(message);
 }

@@ -26,14 +26,21 @@ struct fs_mount_args {
 	bool read_only;
 	bool allow_other;
 	const char *options; /* further mount options for the kernel ("noexec,nodev"), or NULL */
+	int handles_fd;      /* of fs_handles_make(), whose holder keeps the mount when we die; -1 = none */
+	int device_fd;       /* of a mount to take over, with handles_fd; -1 = mount anew */
 };
 
 /*
  * Mounts and starts to serve. Returns when the mount answers (a statfs of it has been served).
+ * With device_fd the mount is there already and its daemon is dead: files that were open are opened again, and the
+ * kernel sends again what had not been answered. The descriptor becomes the mount's.
  * Return: 0; -EBUSY (something is mounted there), -ENOENT / -ENOTDIR, -EPERM, -EINVAL (an option that the kernel
  * or libfuse does not know), -ENODEV (no FUSE in this kernel), -ETIMEDOUT, -ENOMEM, with err.
  */
 MUST_CHECK int fs_mount(const struct fs_mount_args *args, struct fs_mount **ret, struct base_error *err);
+
+/* The FUSE device, for whoever keeps it in case we die. */
+int fs_device_fd(const struct fs_mount *fs);
 
 /* Blocks until the mount is gone: umount(8), fs_unmount() or an abort of the connection. */
 void fs_wait(struct fs_mount *fs);

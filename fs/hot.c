@@ -275,7 +275,7 @@ static void start_lseek(struct fs_slot *slot)
 
 static void release(struct fs_slot *slot)
 {
-	fs_reply_error(slot, fs_open_release(&slot->q->fs->opens, slot->request.fh));
+	fs_reply_error(slot, fs_release(slot->q->fs, slot->request.fh));
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -285,7 +285,8 @@ static bool pin(struct fs_slot *slot)
 	struct fs_queue *q = slot->q;
 	struct ioc_bd *bd;
 
-	slot->open = fs_open_pin(&q->fs->opens, &q->cache, q->number, slot->request.fh, &bd);
+	slot->open =
+		fs_open_pin(&q->fs->opens, &q->cache, q->number, fs_handle_number(slot->request.fh), &bd);
 	if (!slot->open)
 		return false;
 	slot->io_request.bd = bd;

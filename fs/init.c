@@ -27,6 +27,9 @@
  * write the same disks behind its back. Never splice: for small requests the
  * pipe costs more than the copy.
  *
+ * A mount that is taken over from a dead daemon sends no INIT: libfuse is told
+ * of the one that the mount began with.
+ *
  * Failure modes: no INIT before the deadline, a kernel of another major
  * protocol, libfuse refusing an option: the mount fails with a message.
  */
@@ -114,6 +117,17 @@ static int tell_libfuse(struct fs_mount *fs, void *message, size_t bytes)
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
 }
 
+static int check_resend(const struct fs_mount *fs, const struct fuse_init_in *in, struct base_error *err)
+{
+	uint64_t offered = in->flags & FUSE_INIT_EXT ? (uint64_t)in->flags2 << 32 : 0;
+
+	if (fs->handles && !(offered & FUSE_HAS_RESEND))
+		return base_error_set(err, -EOPNOTSUPP,
+				      "this kernel can't send requests again after the death of a daemon, which "
+				      "needs Linux 6.9: mount without \"survive\"");
+	return 0;
+}
+
 static int write_answer(int fd, uint64_t unique, const struct fuse_init_out *answer)
 {
 	struct fuse_out_header header = { .len = sizeof(header) + sizeof(*answer), .unique = unique };
@@ -137,6 +151,9 @@ static int answer(struct fs_mount *fs, void *message, size_t bytes, struct base_
 		return base_error_set(err, -EPROTO,
 				      "the kernel speaks FUSE %u.%u; 7.%u (Linux 4.20) or later is needed", in.major,
 				      in.minor, MINOR_MIN);
+	rc = check_resend(fs, &in, err);
+	if (rc < 0)
+		return rc;
 	rc = tell_libfuse(fs, message, bytes);
 	if (rc < 0)
 		return base_error_set(err, rc, "libfuse refused to begin: %s", fs_libfuse_said());
@@ -144,6 +161,22 @@ static int answer(struct fs_mount *fs, void *message, size_t bytes, struct base_
 	rc = write_answer(fs->fd, header.unique, &out);
 	if (rc < 0)
 		return base_error_set_errno(err, rc, "answering the kernel's FUSE INIT");
+	fs_handles_keep_init(fs->handles, message, bytes);
+	return 0;
+}
+
+int fs_init_repeat(struct fs_mount *fs, struct base_error *err)
+{
+	_Alignas(8) char message[FS_HANDLES_INIT_BYTES_MAX];
+	size_t bytes = fs_handles_init(fs->handles, message);
+	struct fuse_in_header header;
+	struct fuse_init_in in;
+
+	if (!parse_init(message, bytes, &header, &in))
+		return base_error_set(err, -EBADMSG, "the mount to be taken over never came to life");
+	if (tell_libfuse(fs, message, bytes) < 0)
+		return base_error_set(err, -EPROTO, "libfuse refused to take over: %s", fs_libfuse_said());
+	(void)make_answer(fs, &in); /* what was agreed on then */
 	return 0;
 }
 

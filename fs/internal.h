@@ -18,6 +18,7 @@
 #include "base/types.h"
 #include "fs/decode.h"
 #include "fs/fs.h"
+#include "fs/handles.h"
 #include "fs/open_table.h"
 #include "fs/proto.h"
 #include "fs/workers.h"
@@ -94,6 +95,7 @@ struct fs_mount {
 	char pool_name[NAME_BYTES_MAX + 1];
 
 	struct fs_open_table opens;
+	struct fs_handles *handles; /* const; NULL: nobody keeps the mount when we die */
 	struct fs_workers ctl;
 	struct fs_workers notifier;
 	pthread_t recorder;
@@ -146,11 +148,24 @@ void fs_keep_modified(struct meta_disk *disk, uint64_t modified_s, void *ctx);
 
 /* Hands a copy of a message to libfuse, on a control worker. Return: 0 or -ENOMEM. Any thread. */
 MUST_CHECK int fs_ctl_post(struct fs_mount *fs, const void *message, size_t bytes);
+/* The number of the request that this control worker is at. */
+uint64_t fs_request_unique(void);
+/* Whether it was sent before, to a daemon that died before it answered but may have carried it out. */
+bool fs_request_is_resent(void);
 
 /* ---- init.c ------------------------------------------------------------------------------- */
 
 /* Answers the kernel's INIT and tells libfuse of it. Nothing else reads the device yet. Context: CTL. */
 MUST_CHECK int fs_init_answer(struct fs_mount *fs, struct base_error *err);
+/* The same for a mount that is taken over, by the INIT of its beginning. */
+MUST_CHECK int fs_init_repeat(struct fs_mount *fs, struct base_error *err);
+
+/* ---- take_over.c -------------------------------------------------------------------------- */
+
+/* Opens again what is open in the mount. Before anything is served. Context: CTL. */
+void fs_take_over_opens(struct fs_mount *fs);
+/* Has the kernel send again what it has no answer to. Return: 0 or negative errno. */
+MUST_CHECK int fs_take_over_requests(struct fs_mount *fs);
 
 /* ---- mount.c ------------------------------------------------------------------------------ */
 
@@ -220,13 +235,17 @@ MUST_CHECK int fs_disk_resize(struct fs_mount *fs, struct meta_disk *disk, uint6
 /* Waits for RELEASEs on their way. Return: 0 when nobody but allowed descriptors of this mount has it open; -EBUSY.
  */
 MUST_CHECK int fs_disk_wait_unused(struct fs_mount *fs, struct meta_disk *disk, unsigned allowed);
-/* Opens the disk for a descriptor, with truncation if O_TRUNC is in open_flags; undone by fs_disk_release. */
+/* Opens the disk for a descriptor, with truncation if O_TRUNC is in open_flags; undone by fs_release. */
 MUST_CHECK int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid,
 			    struct fuse_open_out *ret);
 /* Gives back what one descriptor held, when its last request has ended. */
 void fs_disk_close(struct ioc_bd *bd);
-/* One descriptor less, of one that fs_disk_open has counted. */
-void fs_disk_release(struct fs_mount *fs, struct meta_disk *disk);
+/* A handle for the open that was just added, which is taken back if there is none. Return: 0; -ENFILE. */
+MUST_CHECK int fs_hand_out(struct fs_mount *fs, uint64_t number, uint64_t *ret_fh);
+/* One descriptor less: a RELEASE, or an OPEN whose answer nobody took. Return: 0; -EBADF. Any thread. */
+int fs_release(struct fs_mount *fs, uint64_t fh);
+/* One open of the disk for the open table, and what it counts for elsewhere. Return: 0; negative errno. */
+MUST_CHECK int fs_disk_add_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid);
 
 /* ---- node.c ------------------------------------------------------------------------------- */
 
@@ -281,10 +300,11 @@ MUST_CHECK int fs_snapshots_entry(struct fs_mount *fs, fuse_ino_t parent, uint64
 /* Calls add with the number of each entry of snapshots/ or snapshots/DISK, in any order, until it fails. */
 MUST_CHECK int fs_snapshots_each(struct fs_mount *fs, fuse_ino_t node, int (*add)(void *ctx, uint64_t number),
 				 void *ctx);
-/* Opens a snapshot for a descriptor; undone by fs_snapshot_release. */
+/* Opens a snapshot for a descriptor; undone by fs_release. */
 MUST_CHECK int fs_snapshot_open(struct fs_mount *fs, struct meta_snapshot *snapshot, int open_flags,
 				struct fuse_open_out *ret);
-void fs_snapshot_release(struct fs_mount *fs, struct meta_snapshot *snapshot);
+/* One open of the snapshot for the open table. Return: 0; negative errno. */
+MUST_CHECK int fs_snapshot_add_open(struct fs_mount *fs, struct meta_snapshot *snapshot);
 
 /* ---- node.c, again ------------------------------------------------------------------------ */
 

@@ -11,6 +11,10 @@
  *	          ... until the kernel says that the mount is gone: fs_wait returns
  *	free      workers run out, disks that are still open are closed, memory goes
  *
+ * A mount whose daemon died is taken over instead of mounted, if somebody kept
+ * its descriptor: INIT is repeated to libfuse only, what was open is opened, and
+ * the kernel sends its requests again (take_over.c).
+ *
  * Each step undoes what was done before it when it fails; a mount that exists
  * by then is taken out of the tree and aborted.
  *
@@ -141,14 +145,18 @@ static int check_device(struct base_error *err)
 	return 0;
 }
 
-static int mount_session(struct fs_mount *fs, struct base_error *err)
+/* device_fd: of a mount that is there, or -1. */
+static int mount_session(struct fs_mount *fs, int device_fd, struct base_error *err)
 {
+	char device[32];
 	int rc = check_device(err);
 
 	if (rc < 0)
 		return rc;
 	listen_to_libfuse();
-	if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
+	/* A place of this form is libfuse's sign that all but the serving has been done. */
+	snprintf(device, sizeof(device), "/dev/fd/%d", device_fd);
+	if (fuse_session_mount(fs->session, device_fd < 0 ? fs->mountpoint : device) != 0) {
 		rc = errno ? -errno : -EPERM;
 		return base_error_set(err, rc, "mounting on %s: %s", fs->mountpoint,
 				      fs_libfuse_said()[0] ? fs_libfuse_said() : "fusermount3 refused, and said why");
@@ -234,15 +242,26 @@ static int serve(struct fs_mount *fs, struct base_error *err)
 	return rc;
 }
 
-static int mount_and_serve(struct fs_mount *fs, struct base_error *err)
+static int begin(struct fs_mount *fs, bool takes_over, struct base_error *err)
 {
-	int rc = mount_session(fs, err);
+	int rc = takes_over ? fs_init_repeat(fs, err) : fs_init_answer(fs, err);
+
+	if (rc == 0)
+		rc = make_nonblocking(fs, err);
+	if (rc < 0 || !takes_over)
+		return rc;
+	fs_take_over_opens(fs);
+	rc = fs_take_over_requests(fs);
+	return rc < 0 ? base_error_set_errno(err, rc, "%s: taking over the requests", fs->mountpoint) : 0;
+}
+
+static int mount_and_serve(struct fs_mount *fs, int device_fd, struct base_error *err)
+{
+	int rc = mount_session(fs, device_fd, err);
 
 	if (rc < 0)
 		return rc;
-	rc = fs_init_answer(fs, err);
-	if (rc == 0)
-		rc = make_nonblocking(fs, err);
+	rc = begin(fs, device_fd >= 0, err);
 	if (rc == 0)
 		rc = serve(fs, err);
 	/* With nobody left to serve, closing the device aborts the connection. */
@@ -289,12 +308,25 @@ static void free_mount(struct fs_mount *fs)
 		fuse_session_destroy(fs->session);
 	fs_directories_done(fs);
 	fs_open_table_done(&fs->opens, fs_keep_modified, NULL);
+	fs_handles_unmap(fs->handles);
 	fs_transport_done(fs);
 	pthread_cond_destroy(&fs->ended);
 	pthread_mutex_destroy(&fs->lock);
 	pthread_mutex_destroy(&fs->directories_lock);
 	free(fs->mountpoint);
 	free(fs);
+}
+
+static int prepare(struct fs_mount *fs, const struct fs_mount_args *args, struct base_error *err)
+{
+	int rc = args->handles_fd < 0 ? 0 : fs_handles_map(args->handles_fd, &fs->handles);
+
+	if (rc < 0)
+		return base_error_set_errno(err, rc, "the table of open files of %s", args->mountpoint);
+	if (args->device_fd < 0)
+		return fs_mount_point_prepare(args->mountpoint, &fs->mountpoint, err);
+	fs->mountpoint = strdup(args->mountpoint);
+	return fs->mountpoint ? 0 : base_error_set(err, -ENOMEM, "no memory for a mount");
 }
 
 int fs_mount(const struct fs_mount_args *args, struct fs_mount **ret, struct base_error *err)
@@ -304,13 +336,13 @@ int fs_mount(const struct fs_mount_args *args, struct fs_mount **ret, struct bas
 
 	if (!fs)
 		return base_error_set(err, -ENOMEM, "no memory for a mount");
-	rc = fs_mount_point_prepare(args->mountpoint, &fs->mountpoint, err);
+	rc = prepare(fs, args, err);
 	if (rc == 0 && (rc = fs_transport_init(fs)) < 0)
 		base_error_set(err, rc, "no memory for the requests of a mount");
 	if (rc == 0)
 		rc = new_session(fs, args, err);
 	if (rc == 0)
-		rc = mount_and_serve(fs, err);
+		rc = mount_and_serve(fs, args->device_fd, err);
 	libfuse_said.is_mounting = false;
 	if (rc < 0)
 		free_mount(fs);
@@ -356,6 +388,11 @@ void fs_free(struct fs_mount *fs)
 	/* The connection may have been aborted with the mount still in the tree. */
 	fs_mount_point_clear(fs->mountpoint);
 	free_mount(fs);
+}
+
+int fs_device_fd(const struct fs_mount *fs)
+{
+	return fs->fd;
 }
 
 const char *fs_mountpoint(const struct fs_mount *fs)

@@ -115,22 +115,44 @@ static int open_claimed(struct fs_mount *fs, struct meta_disk *disk, int open_fl
 	return rc;
 }
 
-int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid, struct fuse_open_out *ret)
+int fs_disk_add_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid)
 {
-	int rc;
+	int rc = meta_disk_open_file(disk, pid);
 
-	if (fs->read_only && (open_flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY)
-		return -EROFS;
-	rc = meta_disk_open_file(disk, pid);
 	if (rc < 0)
 		return rc;
 	rc = open_claimed(fs, disk, open_flags);
-	if (rc < 0) {
+	if (rc < 0)
 		meta_disk_close_file(disk);
-		return rc;
+	return rc;
+}
+
+int fs_hand_out(struct fs_mount *fs, uint64_t number, uint64_t *ret_fh)
+{
+	int rc = fs_handles_add(fs->handles, fs_request_unique(), number, ret_fh), undone;
+
+	if (rc < 0) {
+		undone = fs_open_release(&fs->opens, number);
+		assert(undone == 0);
+		(void)undone;
 	}
-	*ret = (struct fuse_open_out){ .fh = meta_disk_number(disk), .open_flags = DISK_OPEN_FLAGS };
-	return 0;
+	return rc;
+}
+
+int fs_disk_open(struct fs_mount *fs, struct meta_disk *disk, int open_flags, pid_t pid, struct fuse_open_out *ret)
+{
+	uint64_t number = meta_disk_number(disk);
+	int rc;
+
+	*ret = (struct fuse_open_out){ .open_flags = DISK_OPEN_FLAGS };
+	if (fs->read_only && (open_flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY)
+		return -EROFS;
+	if (fs_handles_find(fs->handles, fs_request_unique(), number, &ret->fh))
+		return 0;
+	rc = fs_disk_add_open(fs, disk, open_flags, pid);
+	if (rc < 0)
+		return rc;
+	return fs_hand_out(fs, number, &ret->fh);
 }
 
 void fs_disk_close(struct ioc_bd *bd)
@@ -139,10 +161,10 @@ void fs_disk_close(struct ioc_bd *bd)
 	ioc_disk_close(bd);
 }
 
-void fs_disk_release(struct fs_mount *fs, struct meta_disk *disk)
+int fs_release(struct fs_mount *fs, uint64_t fh)
 {
-	int rc = fs_open_release(&fs->opens, meta_disk_number(disk));
-
-	assert(rc == 0);
-	(void)rc;
+	/* Out of the handles first: killed in between, the one open too many dies with us. */
+	if (!fs_handles_remove(fs->handles, fh))
+		return 0;
+	return fs_open_release(&fs->opens, fs_handle_number(fh));
 }

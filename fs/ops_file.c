@@ -133,7 +133,7 @@ static void open_snapshot(fuse_req_t req, fuse_ino_t node, const struct fuse_fil
 	if (rc < 0)
 		fs_answer(req, rc);
 	else if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) < 0)
-		fs_snapshot_release(fs, snapshot);
+		(void)fs_release(fs, out.fh);
 	meta_snapshot_put(snapshot);
 }
 
@@ -152,7 +152,7 @@ void fs_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	if (rc < 0)
 		fs_answer(req, rc);
 	else if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) < 0)
-		fs_disk_release(fs, disk);
+		(void)fs_release(fs, out.fh);
 	meta_disk_put(disk);
 }
 

@@ -17,6 +17,9 @@
  * Looking up "." and ".." works on any node, so a file handle can be turned
  * into a path again after the kernel has forgotten the inode (EXPORT_SUPPORT).
  *
+ * A request that is sent again after the death of a daemon may have been carried
+ * out: what is there, or gone, as it asks for, is success then.
+ *
  * Failure modes: a name over 127 bytes: ENAMETOOLONG. Whatever the catalogue
  * says else goes through the table in result.c.
  */
@@ -142,6 +145,21 @@ static int remove_permissions(struct meta_disk *disk)
 	return meta_disk_set_attr(disk, META_ATTR_MODE, &attr, NULL);
 }
 
+/* The disk that a daemon made which died before it could say so: nobody else's looks like this. */
+static struct meta_disk *made_before(struct fs_mount *fs, const struct meta_disk_spec *spec)
+{
+	struct meta_disk *disk = fs_request_is_resent() ? meta_disk_get_by_name(fs->meta, spec->name) : NULL;
+	struct meta_disk_info info;
+
+	if (!disk)
+		return NULL;
+	meta_disk_info(disk, &info);
+	if (info.size_bytes == 0 && info.opens == 0 && info.record.uid == spec->uid && info.record.gid == spec->gid)
+		return disk;
+	meta_disk_put(disk);
+	return NULL;
+}
+
 /* Return: 0 with a referenced new disk; negative errno. */
 static int create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct meta_disk **ret)
 {
@@ -161,6 +179,8 @@ static int create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		return -ENAMETOOLONG;
 	snprintf(spec.name, sizeof(spec.name), "%s", name);
 	rc = make_disk(fs, &spec, &number);
+	if (rc == -EEXIST && (*ret = made_before(fs, &spec)))
+		return 0;
 	if (rc < 0)
 		return rc;
 	*ret = meta_disk_get_by_number(fs->meta, number);
@@ -232,7 +252,7 @@ void fs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	if (rc < 0)
 		fs_answer(req, rc);
 	else if (answer_create(req, disk, &out) < 0)
-		fs_disk_release(fs, disk);
+		(void)fs_release(fs, out.fh);
 	if (disk)
 		meta_disk_put(disk);
 }
@@ -248,7 +268,7 @@ static int unlink_disk(struct fs_mount *fs, const char *name)
 		return -EROFS;
 	disk = meta_disk_get_by_name(fs->meta, name);
 	if (!disk)
-		return -ENOENT;
+		return fs_request_is_resent() ? 0 : -ENOENT;
 	rc = fs_disk_wait_unused(fs, disk, 0);
 	if (rc == 0)
 		rc = meta_disk_remove(disk, NULL);
@@ -265,6 +285,15 @@ void fs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fs_answer(req, parent == FS_NODE_DISKS ? unlink_disk(fs_of(req), name) : -EPERM);
 }
 
+static bool is_there(struct fs_mount *fs, const char *name)
+{
+	struct meta_disk *disk = meta_disk_get_by_name(fs->meta, name);
+
+	if (disk)
+		meta_disk_put(disk);
+	return disk;
+}
+
 static int rename_disk(struct fs_mount *fs, const char *name, const char *new_name)
 {
 	struct meta_disk *disk;
@@ -276,7 +305,7 @@ static int rename_disk(struct fs_mount *fs, const char *name, const char *new_na
 		return -ENAMETOOLONG;
 	disk = meta_disk_get_by_name(fs->meta, name);
 	if (!disk)
-		return -ENOENT;
+		return fs_request_is_resent() && is_there(fs, new_name) ? 0 : -ENOENT;
 	rc = meta_disk_rename(disk, new_name, NULL);
 	if (rc == 0) {
 		fs_catalogue_touch(fs);

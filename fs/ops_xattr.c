@@ -262,9 +262,9 @@ static int check_labels(const char *value, size_t size, int flags, bool has_labe
 		return -ENOSPC;
 	if (size > 0 && memchr(value, '\0', size))
 		return -EINVAL;
-	if ((flags & XATTR_CREATE) && has_labels)
+	if ((flags & XATTR_CREATE) && has_labels && !fs_request_is_resent())
 		return -EEXIST;
-	return (flags & XATTR_REPLACE) && !has_labels ? -ENODATA : 0;
+	return (flags & XATTR_REPLACE) && !has_labels && !fs_request_is_resent() ? -ENODATA : 0;
 }
 
 static int set_labels(fuse_req_t req, fuse_ino_t node, const char *value, size_t size, int flags)

@@ -23,6 +23,11 @@
 #ifndef FUSE_DIRECT_IO_ALLOW_MMAP
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #endif
+/* Linux 6.9, protocol 7.40: what was read and not answered is sent once more when asked for. */
+#ifndef FUSE_HAS_RESEND
+#define FUSE_HAS_RESEND (1ULL << 39)
+#endif
+#define FS_NOTIFY_RESEND 7 /* an enumerator, so its absence can't be seen here */
 
 /* Bytes of one READ or WRITE at most: what 256 pages are, the most that the kernel allows unless told otherwise. */
 #define FS_DATA_BYTES_MAX MIB

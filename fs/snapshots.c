@@ -22,7 +22,6 @@
  * Failure modes: what was removed meanwhile is ENOENT, or ESTALE for a node that
  * the kernel still has. A snapshot that is open here can't be removed.
  */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -210,34 +209,35 @@ int fs_snapshots_each(struct fs_mount *fs, fuse_ino_t node, int (*add)(void *ctx
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
-int fs_snapshot_open(struct fs_mount *fs, struct meta_snapshot *snapshot, int open_flags, struct fuse_open_out *ret)
+int fs_snapshot_add_open(struct fs_mount *fs, struct meta_snapshot *snapshot)
 {
 	struct meta_snapshot_info info;
 	struct ioc_bd *bd;
 	int rc;
 
-	if ((open_flags & O_ACCMODE) != O_RDONLY || (open_flags & O_TRUNC))
-		return -EROFS;
 	meta_snapshot_info(snapshot, &info);
 	rc = ioc_snapshot_open(fs->ioc, snapshot, &bd, NULL);
 	if (rc < 0)
 		return rc;
 	rc = fs_open_add(&fs->opens, info.layer, bd, NULL);
-	if (rc < 0) {
+	if (rc < 0)
 		ioc_snapshot_close(bd);
-		return rc;
-	}
-	*ret = (struct fuse_open_out){ .fh = info.layer, .open_flags = SNAPSHOT_OPEN_FLAGS };
-	return 0;
+	return rc;
 }
 
-void fs_snapshot_release(struct fs_mount *fs, struct meta_snapshot *snapshot)
+int fs_snapshot_open(struct fs_mount *fs, struct meta_snapshot *snapshot, int open_flags, struct fuse_open_out *ret)
 {
 	struct meta_snapshot_info info;
 	int rc;
 
+	*ret = (struct fuse_open_out){ .open_flags = SNAPSHOT_OPEN_FLAGS };
+	if ((open_flags & O_ACCMODE) != O_RDONLY || (open_flags & O_TRUNC))
+		return -EROFS;
 	meta_snapshot_info(snapshot, &info);
-	rc = fs_open_release(&fs->opens, info.layer);
-	assert(rc == 0);
-	(void)rc;
+	if (fs_handles_find(fs->handles, fs_request_unique(), info.layer, &ret->fh))
+		return 0;
+	rc = fs_snapshot_add_open(fs, snapshot);
+	if (rc < 0)
+		return rc;
+	return fs_hand_out(fs, info.layer, &ret->fh);
 }

@@ -97,6 +97,8 @@ static int run(int argc, char **argv, struct meta_pool *meta, struct base_error 
 	struct ioc_pool_args ioc_args = { .engine = argc > 4 && strcmp(argv[4], "-") != 0 ? argv[4] : NULL,
 					  .queues = argc > 5 ? (unsigned)atoi(argv[5]) : 0 };
 	struct fs_mount_args args = {
+		.handles_fd = -1,
+		.device_fd = -1,
 		.meta = meta, .mountpoint = argv[2], .source = "fsd", .options = argc > 6 ? argv[6] : NULL
 	};
 	int status;
