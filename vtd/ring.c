@@ -199,8 +199,6 @@ static void run_turn(struct base_msg *msg)
 
 	ring->is_turn_posted = false;
 	publish(ring);
-	if (atomic_load_explicit(&ring->vhost->is_memory_broken, memory_order_relaxed) && !ring->is_broken)
-		give_up(ring, "shared memory that was cut short");
 	if (ring->is_stopping) {
 		end_stop(ring);
 		return;
@@ -212,6 +210,9 @@ static void run_turn(struct base_msg *msg)
 	publish(ring);
 	if (!ring->is_broken)
 		go_on(ring, taken);
+	/* Last, as any of the above may have met it: what is there now reads as zeros, so nothing else tells. */
+	if (!ring->is_broken && atomic_load_explicit(&ring->vhost->is_memory_broken, memory_order_relaxed))
+		give_up(ring, "shared memory that was cut short");
 }
 
 static void post_turn(struct vtd_ring *ring)
