@@ -10,7 +10,7 @@
  *
  * vring_split.c and vring_packed.c are the two layouts behind one set of
  * functions. A chain that was taken is known by its token until it is completed.
- * Completed chains gather in a batch; vtd_vring_publish() shows it to the guest.
+ * On split rings completed chains gather in a batch; vtd_vring_publish() shows it to the guest.
  *
  * With an inflight region (struct vtd_inflight_split, _packed in proto.h) each
  * chain is noted in it from take to publish, so that after our death the next
@@ -71,9 +71,7 @@ struct vtd_vring {
 	bool avail_wrap, used_wrap;   /*	with these */
 	uint16_t unsignalled;         /* used entries since the last decision about an interrupt */
 	uint64_t counter;             /* next number for the inflight region */
-	unsigned batch;               /* completed and not published */
-	uint16_t batch_first_flags;   /* packed: of the first entry, which is written last */
-	uint16_t batch_first_pos;
+	unsigned batch;               /* split: completed and not published */
 	uint16_t batch_slots[VTD_VRING_SIZE_MAX];
 	uint64_t is_out[VTD_VRING_SIZE_MAX / 64]; /* split: heads that were taken */
 	/* packed: entries of the ring that were taken; the inflight region's free slots, and the chains in it */

@@ -6,15 +6,22 @@
  *
  * Happy path: take: the flags of the entry at avail_pos say available -> its
  * chain is copied, entry by entry -> noted in the inflight region -> ... ->
- * complete: an entry at used_pos, its flags last -> publish: the flags of the
- * batch's first entry, which the guest looks at first, last of all.
+ * complete: an entry at used_pos, its flags last.
  *
  * The inflight region keeps a copy of the descriptors, as a used entry
- * overwrites them, in slots linked into a free list. While a batch is put
- * together free_head and used_idx run ahead of old_free_head and old_used_idx;
- * after our death they are believed only if the batch's first entry has become
- * visible. The free list is kept here and only written there: an index that is
- * read back from shared memory could be any.
+ * overwrites them, in slots linked into a free list. For each completion
+ * free_head and used_idx go ahead of old_free_head and old_used_idx; after our
+ * death they are believed only if the entry at old_used_idx has become visible.
+ *
+ * The specification allows a batch, whose first entry becomes visible last. But
+ * the flags of the others stay in the ring when we die before that; the next
+ * daemon, which completes in another order, may then bring the guest to one of
+ * them, and so to an answer that is given a second time later. So there are no
+ * batches here: each completion is visible, and settled, by itself. Only the
+ * interrupt is shared.
+ *
+ * The free list is kept here and only written there: an index that is read back
+ * from shared memory could be any.
  *
  * Failure modes, all the guest's, all end the session: a chain longer than the
  * ring, an indirect descriptor where it may not be. A buffer id means nothing to
@@ -366,41 +373,32 @@ static void packed_complete(struct vtd_vring *v, const struct vtd_token *token, 
 	struct vring_packed_desc *d = &ring_of(v)[v->used_pos];
 	struct vtd_inflight_packed *region = region_of(v);
 	uint16_t flags = (uint16_t)((v->used_wrap ? FLAG_AVAIL | FLAG_USED : 0) | (written ? VRING_DESC_F_WRITE : 0));
+	struct positions old = { .old_used = v->used_pos, .old_used_wrap = v->used_wrap };
 
 	d->id = token->id;
 	d->len = written;
-	if (v->batch == 0) {
-		v->batch_first_flags = flags;
-		v->batch_first_pos = v->used_pos;
-	} else {
-		store(&d->flags, flags);
-	}
-	vtd_vring_mark(v, d, sizeof(*d));
-	v->batch_slots[v->batch++] = token->slot;
 	v->unsignalled = (uint16_t)(v->unsignalled + token->descs);
 	v->out_descs -= token->descs;
 	advance(v, &v->used_pos, &v->used_wrap, token->descs);
+	if (region) {
+		give_back(v, token);
+		/* Ahead of what counts until the entry is visible. */
+		old.used = v->used_pos;
+		old.used_wrap = v->used_wrap;
+		positions_store(v, old);
+	}
+	store(&d->flags, flags);
+	vtd_vring_mark(v, d, sizeof(*d));
 	if (!region)
 		return;
-	give_back(v, token);
-	/* Ahead of what counts until the batch's first entry is visible. */
-	struct positions p = positions_load(v);
-	p.used = v->used_pos;
-	p.used_wrap = v->used_wrap;
-	positions_store(v, p);
-}
-
-static void packed_publish(struct vtd_vring *v)
-{
-	struct vtd_inflight_packed *region = region_of(v);
-
-	store(&ring_of(v)[v->batch_first_pos].flags, v->batch_first_flags);
-	if (!region)
-		return;
-	for (unsigned i = 0; i < v->batch; i++)
-		__atomic_store_n(&region->desc[v->batch_slots[i]].inflight, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&region->desc[token->slot].inflight, 0, __ATOMIC_RELEASE);
 	store(&region->old_free_head, v->free_head);
 	positions_settle(v);
+}
+
+/* Nothing is held back: see the top. */
+static void packed_publish(struct vtd_vring *v)
+{
 }
 
 /* ---- notifications ------------------------------------------------------------------------ */
