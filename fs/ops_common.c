@@ -80,10 +80,12 @@ int fs_disk_resize(struct fs_mount *fs, struct meta_disk *disk, uint64_t size_by
 int fs_disk_wait_unused(struct fs_mount *fs, struct meta_disk *disk, unsigned allowed)
 {
 	uint64_t number = meta_disk_number(disk);
+	/* Ours first: a close that ends between the two questions must not look like a holder that is not ours. */
+	unsigned ours = fs_open_count(&fs->opens, number);
 	int rc;
 
 	/* Descriptors of this mount may be about to go; any other holder (a VTD) is not. */
-	if (meta_disk_opens(disk) > MAX(fs_open_count(&fs->opens, number), allowed))
+	if (meta_disk_opens(disk) > MAX(ours, allowed))
 		return -EBUSY;
 	rc = fs_open_wait(&fs->opens, number, allowed, FS_RELEASE_WAIT_NS);
 	return rc == 0 && meta_disk_opens(disk) > allowed ? -EBUSY : rc;
