@@ -160,6 +160,12 @@ static int help(int count, char *words[])
 	return CMD_EXIT_OK;
 }
 
+#ifdef BDFS_PLANTED_BUGS
+static const char planted_note[] = " (with planted bugs: for tests, never for data)";
+#else
+static const char planted_note[] = "";
+#endif
+
 static int dispatch(int argc, char *argv[])
 {
 	const char *word = argc > 1 ? argv[1] : "";
@@ -171,7 +177,7 @@ static int dispatch(int argc, char *argv[])
 	    strcmp(word, "-h") == 0)
 		return help(argc - 2, argv + 2);
 	if (strcmp(word, "--version") == 0 || strcmp(word, "-version") == 0) {
-		printf("bdfs %s\n", BDFS_VERSION);
+		printf("bdfs %s%s\n", BDFS_VERSION, planted_note);
 		return CMD_EXIT_OK;
 	}
 	if (word[0])

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "iocore/internal.h"
 
 static void write_slice(struct ioc_request *req);
@@ -84,7 +85,8 @@ static void written(struct ioc_request *req)
 		written_failed(req);
 		return;
 	}
-	change_map(req);
+	if (!planted(BUG_BITS_AT_PLAN))
+		change_map(req);
 	req->thin.cursor = MIN(slice_end(req) - req->offset, req->length);
 	thin_end_slice(req);
 	if (req->thin.cursor < req->length)
@@ -101,6 +103,8 @@ static void start(struct ioc_request *req)
 
 	plan_write(&slice, &req->thin.plan);
 	assert(req->thin.plan.bytes == req->thin.slice_bytes); /* one step a chunk at most */
+	if (planted(BUG_BITS_AT_PLAN))
+		change_map(req);
 	thin_start_io(req, written);
 }
 
@@ -184,6 +188,13 @@ static void look(struct ioc_request *req)
 			req->thin.changes |= UINT64_C(1) << i;
 }
 
+static bool needs_exclusive(const struct ioc_request *req)
+{
+	if (planted(BUG_RMW_SHARED) && req->thin.changes == 0)
+		return false;
+	return req->thin.needs.exclusive;
+}
+
 static void after_wait(struct ioc_request *req)
 {
 	if (req->thin.wait.result < 0)
@@ -210,7 +221,7 @@ static void entered(struct ioc_request *req)
 	look(req);
 	/* While we waited at the gate a discard may have made an allocation of what was an overwrite, or a shrink may
 	 * have moved the end of the disk before us or begun a trim: plan anew, with what is known now. */
-	bool too_weak = req->thin.needs.exclusive && !req->thin.gate.exclusive;
+	bool too_weak = needs_exclusive(req) && !req->thin.gate.exclusive;
 	bool end_moved = slice_end(req) > meta_disk_size(disk) && (!req->thin.grows || meta_is_trimming(disk));
 	if (too_weak || end_moved) {
 		thin_end_slice(req);
@@ -292,7 +303,7 @@ static void write_slice(struct ioc_request *req)
 	look(req);
 	uint64_t stripes = req->thin.grows ? UINT64_MAX
 					   : gate_stripes_of(req->thin.slice_offset / CHUNK_BYTES, req->thin.chunks);
-	bool exclusive = req->thin.grows || req->thin.force_exclusive || req->thin.needs.exclusive;
+	bool exclusive = req->thin.grows || req->thin.force_exclusive || needs_exclusive(req);
 	if (thin_enter(req, stripes, exclusive, entered))
 		entered(req);
 }

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/planted.h"
 #include "meta/internal.h"
 
 /* A slice: a few milliseconds. */
@@ -86,8 +87,10 @@ static uint64_t drain_batches(struct meta_pool *pool, uint64_t now_ns)
 	struct free_batch *batch;
 
 	while ((batch = space_oldest_batch(&pool->space))) {
-		if (!meta_epoch_drained(&pool->epochs, batch->epoch))
+		if (!meta_epoch_drained(&pool->epochs, batch->epoch) && !planted(BUG_REUSE_NO_EPOCH))
 			return now_ns + POLL_NS;
+		for (size_t i = 0; planted(BUG_REUSE_BEFORE_DISCARD) && batch->discarded == 0 && i < batch->count; i++)
+			space_give_back(&pool->space, batch->chunks[i], 1);
 		if (!discard_some(pool, batch))
 			return now_ns;
 		space_release_batch(&pool->space, batch);

@@ -36,6 +36,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/planted.h"
 #include "meta/internal.h"
 
 /* ---- 1: copy ------------------------------------------------------------------------------ */
@@ -350,7 +351,8 @@ static int write_all(struct meta_pool *pool, struct meta_pool_record *rec)
 	rec->commit++;
 	/* The labels were written after the commit before this one; the sync that this commit began with made them
 	 * durable. */
-	rec->label_floor = pool->label_written;
+	if (!planted(BUG_NO_LABEL_FLOOR))
+		rec->label_floor = pool->label_written;
 	pool->work.freed.count = pool->work.taken.count = 0;
 	pool->work.cleared = pool->work.set = 0;
 	int rc = db_write_begin(pool->env, &txn);
@@ -406,6 +408,8 @@ static void publish(struct meta_pool *pool, uint64_t number, const struct meta_p
 	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a
 	 * replay could bring back who owned a freed chunk. So what was freed goes with the next commit, which does
 	 * switch. */
+	if (planted(BUG_REUSE_STALE_COMMIT))
+		space_close_batch(&pool->space, meta_epoch_now(&pool->epochs));
 	space_commit_done(&pool->space, switched);
 	if (!switched)
 		atomic_store(&pool->commit_forced, true);
@@ -457,21 +461,35 @@ static int finish(struct meta_pool *pool, uint64_t number, int rc, const struct 
 	return rc;
 }
 
+/* Where the data sync stands is what matters most here, so it is what two of the planted bugs change. */
+static int sync_before_copy(struct meta_pool *pool)
+{
+	return planted(BUG_COPY_AFTER_SYNC) ? pool_sync_pvs(pool) : 0;
+}
+
+static int sync_after_copy(struct meta_pool *pool)
+{
+	return planted(BUG_COPY_AFTER_SYNC) || planted(BUG_NO_DATA_SYNC) ? 0 : pool_sync_pvs(pool);
+}
+
 int commit_run(struct meta_pool *pool)
 {
 	uint64_t began = base_clock_ns(), number = atomic_load(&pool->commit_open);
 	struct meta_pool_record rec;
 
 	atomic_store(&pool->commit_open, number + 1);
-	space_close_batch(&pool->space, meta_epoch_now(&pool->epochs));
+	if (!planted(BUG_REUSE_STALE_COMMIT))
+		space_close_batch(&pool->space, meta_epoch_now(&pool->epochs));
 	/* At the first commit of an open there is no log yet, and nobody who could append. */
 	bool switched = !pool->log || restart_switch(pool->log);
-	int rc = copy_dirty(pool);
+	int rc = sync_before_copy(pool);
+	if (rc == 0)
+		rc = copy_dirty(pool);
 	if (rc < 0) {
 		take_back(pool);
 		return rc;
 	}
-	rc = pool_sync_pvs(pool);
+	rc = sync_after_copy(pool);
 	if (rc < 0) {
 		if (pool->log)
 			restart_mark_failed(pool->log);

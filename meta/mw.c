@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/planted.h"
 #include "meta/internal.h"
 
 /* After ENOSPC from the metadata's file system the commit is tried again at this interval. */
@@ -233,6 +234,8 @@ static void do_commit(struct meta_pool *pool, uint64_t now_ns)
 	pool->flushes = pool->commit_waiters = NULL;
 	atomic_store(&pool->commit_forced, false);
 	pool->retry_at_ns = 0;
+	if (planted(BUG_ANSWER_BEFORE_COMMIT))
+		wait_post_all(&flushes, 0);
 	int rc = commit_run(pool);
 	if (rc == -ENOSPC && reserve_spend(pool))
 		rc = commit_run(pool);
@@ -251,6 +254,8 @@ static void do_sync(struct meta_pool *pool)
 	struct meta_wait *flushes = pool->flushes;
 
 	pool->flushes = NULL;
+	if (planted(BUG_ANSWER_BEFORE_COMMIT))
+		wait_post_all(&flushes, 0);
 	int rc = pool_sync_pvs(pool);
 	if (rc < 0) {
 		restart_mark_failed(pool->log);

@@ -32,6 +32,7 @@
 
 #include "base/checksum.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "base/uuid.h"
 #include "meta/internal.h"
 
@@ -551,7 +552,8 @@ static int clean_fn(struct mw_call *call, struct db_txn *txn)
 		pool_fail(pool, rc, "a pv could not be synced");
 		return base_error_set_errno(call->err, rc, "a pv of pool %s could not be synced", pool->record.name);
 	}
-	call->record->label_floor = pool->label_written;
+	if (!planted(BUG_NO_LABEL_FLOOR))
+		call->record->label_floor = pool->label_written;
 	/* Only what is known to be discarded: an interrupted walk over free space starts again. */
 	call->record->clean = pool->rediscard_at > UINT32_MAX && bg_no_batches(pool);
 	return 0;

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/planted.h"
 
 #define WORD_BITS 64
 #define BIT(n) (UINT64_C(1) << ((n) % WORD_BITS))
@@ -295,7 +296,8 @@ unsigned space_borrow(struct space *space, unsigned want, uint32_t from, struct 
 
 static void release(struct space *space, uint32_t chunk)
 {
-	assert(chunk < space->limit && bit_get(space->busy, chunk) && !bit_get(space->owned, chunk));
+	assert(chunk < space->limit && bit_get(space->busy, chunk));
+	assert(!bit_get(space->owned, chunk) || planted(BUG_REUSE_AT_ONCE) || planted(BUG_REUSE_STALE_COMMIT));
 	busy_clear(space, chunk);
 	space->busy_count--;
 }
@@ -337,12 +339,14 @@ void space_free(struct space *space, struct space_claim *claim, uint32_t chunk)
 	static atomic_bool said;
 
 	pthread_mutex_lock(&space->lock);
-	int rc = batch_push(space->open, chunk);
+	int rc = planted(BUG_REUSE_AT_ONCE) ? 0 : batch_push(space->open, chunk);
+	if (planted(BUG_REUSE_AT_ONCE))
+		release(space, chunk);
 	if (claim)
 		hold_more(space, claim, -1);
 	pthread_mutex_unlock(&space->lock);
 	if (rc == 0)
-		atomic_fetch_add(&space->pending, 1);
+		atomic_fetch_add(&space->pending, !planted(BUG_REUSE_AT_ONCE));
 	else if (!atomic_exchange(&said, true))
 		log_warning("no memory to note freed space: it comes back at the next open of the pool");
 }
@@ -405,9 +409,8 @@ void space_release_batch(struct space *space, struct free_batch *batch)
 	space->draining = batch->next;
 	if (!space->draining)
 		space->draining_tail = &space->draining;
-	for (size_t i = 0; i < batch->count; i++)
+	for (size_t i = 0; i < batch->count && !planted(BUG_REUSE_BEFORE_DISCARD); i++, space->returning--)
 		release(space, batch->chunks[i]);
-	space->returning -= batch->count;
 	pthread_mutex_unlock(&space->lock);
 	atomic_fetch_sub(&space->pending, batch->count);
 	batch->next = NULL;

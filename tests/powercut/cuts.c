@@ -42,6 +42,7 @@
 #define FAILURES_MAX 3
 #define CHILD_SECONDS 120
 #define OLD_PV_EVERY 16
+#define CUTS_A_CHANGE 12 /* where few things happen, they must not draw all cuts */
 
 struct cut {
 	uint64_t position, variant;
@@ -321,14 +322,14 @@ static uint64_t near(const struct places *places, uint64_t *random, uint64_t bef
 /* A recording that continues another is judged from its beginning: there the pool recovers. */
 static uint64_t pick_position(uint64_t number, uint64_t *random)
 {
-	uint64_t from = run.base ? 1 : run.ready + 1, position = 0, dice = random_next(random) % 4;
+	uint64_t from = run.base ? 1 : run.ready + 1, position = 0, dice = random_next(random) % 8;
 
 	/* A quarter of the cuts of a continued recording fall into its recovery. */
 	if (run.base && run.ready > 1 && number % 4 == 0)
 		return 1 + random_next(random) % run.ready;
-	if (dice == 0)
-		position = near(&run.flushes, random, 2, 2);
-	else if (dice == 1)
+	if (dice < 3)
+		position = near(&run.flushes, random, 2, 4);
+	else if (dice < 5 && number < run.changes.count * CUTS_A_CHANGE)
 		position = near(&run.changes, random, 100, 40);
 	if (position < from || position > run.end)
 		position = from + random_next(random) % (run.end - from + 1);

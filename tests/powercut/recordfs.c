@@ -2,17 +2,18 @@
 /*
  * recordfs: passes a directory through and records every change below it.
  *
- *	recordfs BACKING RECORDING MOUNTPOINT [SEED [WRITE_US [FLUSH_US [buffered]]]]
+ *	recordfs BACKING RECORDING MOUNTPOINT [SEED [WRITE_US [FLUSH_US [READ_US [buffered]]]]]
  *
  * A pool directory lies below MOUNTPOINT, with its pvs and its metadata, and the
  * real daemon with its real engines runs on it. What it writes, punches,
  * truncates and flushes goes to BACKING, and in one order to RECORDING
  * (recording.h), from which the replayer builds what a power cut could leave.
  *
- * Writes, punches and flushes take a random time, up to WRITE_US and FLUSH_US:
- * requests overlap and complete in another order than they came, as on a device.
- * A change takes effect, and its end is recorded, in one step under one lock, so
- * the order of the ends is the order in which changes of one place won.
+ * Writes, punches, flushes and direct reads take a random time, up to WRITE_US,
+ * FLUSH_US and READ_US: requests overlap and complete in another order than they
+ * came, as on a device. A change takes effect, and its end is recorded, in one
+ * step under one lock, so the order of the ends is the order in which changes of
+ * one place won.
  *
  * `buffered` refuses O_DIRECT, as some file systems do.
  *
@@ -51,7 +52,7 @@ static struct {
 	unsigned files;         /* lock */
 	uint64_t next_id;       /* lock */
 	_Atomic uint64_t random;
-	unsigned write_us, flush_us;
+	unsigned write_us, flush_us, read_us;
 	bool buffered;
 } fs = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -206,6 +207,8 @@ static int do_release(const char *path, struct fuse_file_info *fi)
 
 static int do_read(const char *path, char *buf, size_t bytes, off_t offset, struct fuse_file_info *fi)
 {
+	if (fi->flags & O_DIRECT)
+		linger(fs.read_us);
 	ssize_t got = pread((int)fi->fh, buf, bytes, offset);
 
 	return got < 0 ? -errno : (int)got;
@@ -429,9 +432,10 @@ static int serve(char *program, const char *mountpoint)
 
 int main(int argc, char **argv)
 {
-	if (argc < 4 || argc > 8) {
+	if (argc < 4 || argc > 9) {
 		fprintf(stderr,
-			"usage: recordfs BACKING RECORDING MOUNTPOINT [SEED [WRITE_US [FLUSH_US [buffered]]]]\n");
+			"usage: recordfs BACKING RECORDING MOUNTPOINT\n"
+			"                [SEED [WRITE_US [FLUSH_US [READ_US [buffered]]]]]\n");
 		return 2;
 	}
 	if (!realpath(argv[1], fs.backing)) {
@@ -446,6 +450,7 @@ int main(int argc, char **argv)
 	atomic_init(&fs.random, argc > 4 ? strtoull(argv[4], NULL, 0) : 1);
 	fs.write_us = argc > 5 ? (unsigned)atoi(argv[5]) : 0;
 	fs.flush_us = argc > 6 ? (unsigned)atoi(argv[6]) : 0;
-	fs.buffered = argc > 7;
+	fs.read_us = argc > 7 ? (unsigned)atoi(argv[7]) : 0;
+	fs.buffered = argc > 8;
 	return serve(argv[0], argv[3]);
 }

@@ -23,9 +23,13 @@ const struct scenario scenarios[] = {
 	  .weights = { [DO_PART] = 8, [DO_BLOCKS] = 30, [DO_LARGE] = 10, [DO_READ] = 18, [DO_FLUSH] = 16,
 		       [DO_PUNCH] = 10, [DO_RANGE] = 12, [DO_ZERO] = 4 } },
 	/* Blocks of chunks that stay: what a block held before it was punched must not show again. */
-	{ .name = "rewrite", .pool_mib = 16, .disks = 2, .disk_kib = 512, .threads = 10, .span_kib = 256,
-	  .dsync_percent = 10, .write_us = 3000, .flush_us = 500, .filled = true,
-	  .weights = { [DO_BLOCKS] = 40, [DO_READ] = 15, [DO_FLUSH] = 15, [DO_PUNCH] = 25, [DO_ZERO] = 10 } },
+	{ .name = "rewrite", .pool_mib = 16, .disks = 3, .disk_kib = 1024, .threads = 24, .dsync_percent = 2,
+	  .write_us = 6000, .flush_us = 3000, .filled = true,
+	  .weights = { [DO_BLOCKS] = 50, [DO_READ] = 8, [DO_FLUSH] = 8, [DO_PUNCH] = 30, [DO_ZERO] = 5 } },
+	/* Slow reads of chunks that go to others meanwhile. */
+	{ .name = "readers", .pool_mib = 4, .disks = 2, .disk_kib = 1536, .threads = 14, .dsync_percent = 5,
+	  .write_us = 500, .flush_us = 500, .read_us = 40000,
+	  .weights = { [DO_LARGE] = 25, [DO_READ] = 35, [DO_FLUSH] = 8, [DO_RANGE] = 20 } },
 	/* Truncation both ways, and writes past the end. */
 	{ .name = "resize", .pool_mib = 16, .disks = 3, .disk_kib = 2048, .threads = 6, .dsync_percent = 5,
 	  .write_us = 1500, .flush_us = 1500,

@@ -28,10 +28,10 @@ enum action {
 struct scenario {
 	const char *name;
 	unsigned pool_mib, disks, disk_kib, threads;
-	unsigned span_kib;           /* most of the work is in so much of each disk; 0 = all of it */
-	unsigned dsync_percent;      /* of the writes: with O_DSYNC */
-	unsigned write_us, flush_us; /* what recordfs takes for a write and a flush at most */
-	bool filled;                 /* the disks are written and flushed before the recording is judged */
+	unsigned span_kib;                    /* most of the work is in so much of each disk; 0 = all of it */
+	unsigned dsync_percent;               /* of the writes: with O_DSYNC */
+	unsigned write_us, flush_us, read_us; /* what recordfs takes for each at most */
+	bool filled;                          /* the disks are written and flushed before the recording is judged */
 	bool once; /* each block is written once, nothing is flushed; then the timer's commit is waited for */
 	unsigned weights[ACTIONS];
 };

@@ -5,7 +5,7 @@
  *
  *	writer --scenario NAME --disks DIR --marks FILE [--seed N] [--seconds N]
  *	       [--round N] [--grow COMMAND]
- *	writer --show NAME      prints "POOL_MIB WRITE_US FLUSH_US"
+ *	writer --show NAME      prints "POOL_MIB WRITE_US FLUSH_US READ_US"
  *	writer --list
  *
  * Every sector that is written carries disk, version and sector number. Before
@@ -513,7 +513,7 @@ static int show(const char *name)
 
 	if (!scenario)
 		return usage();
-	printf("%u %u %u\n", scenario->pool_mib, scenario->write_us, scenario->flush_us);
+	printf("%u %u %u %u\n", scenario->pool_mib, scenario->write_us, scenario->flush_us, scenario->read_us);
 	return 0;
 }
 

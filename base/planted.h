@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bugs on purpose, to prove that the tests see them (tests/planted-bugs).
+ *
+ * In every build but one planted() is false at compile time, and nothing of it is left. In a build with the meson
+ * option planted_bugs the environment variable BDFS_PLANTED_BUG names the one that is active; such a build says so in
+ * --version, is refused for buildtype release, and must never hold data.
+ *
+ * Each is one step left out of, or put wrongly into, the order that docs/durability.md rests on.
+ *
+ * Context: any thread.
+ */
+#ifndef BASE_PLANTED_H
+#define BASE_PLANTED_H
+
+#include <stdbool.h>
+
+enum base_bug {
+	BUG_NONE,
+	BUG_NO_DATA_SYNC,         /* a commit does not sync the pvs first */
+	BUG_COPY_AFTER_SYNC,      /* a commit copies the leaves after the sync of the pvs instead of before */
+	BUG_REUSE_AT_ONCE,        /* a freed chunk can be handed out at once: none of the three waits */
+	BUG_REUSE_STALE_COMMIT,   /* ... after any commit, also one whose copy was taken before the free */
+	BUG_REUSE_NO_EPOCH,       /* ... without waiting for the requests that may still be in it */
+	BUG_REUSE_BEFORE_DISCARD, /* ... before its discard has been made */
+	BUG_BITS_AT_PLAN,         /* the map changes when a write is planned instead of when it has completed */
+	BUG_ANSWER_BEFORE_COMMIT, /* a flush is answered before its sync or commit */
+	BUG_NO_RESTART_RECORD,    /* a map change leaves no record in the restart log */
+	BUG_NO_LABEL_FLOOR,       /* commits don't record which label the pvs have at least */
+	BUG_RMW_SHARED,           /* read-modify-writes of one block go on side by side */
+	BUGS
+};
+
+#ifdef BDFS_PLANTED_BUGS
+bool planted(enum base_bug bug);
+#else
+static inline bool planted(enum base_bug bug)
+{
+	(void)bug;
+	return false;
+}
+#endif
+
+#endif
