@@ -24,14 +24,17 @@
  *     EFBIG at the process's limit) or as a short write, for which LMDB makes
  *     up EIO: the system call that was cut short set no errno, so EIO with
  *     errno still 0 is that case, and no device's EIO can look like it;
+ *   - no memory for a commit: -ENOMEM, and all is well too. LMDB allocates for
+ *     its list of free pages, and that before it writes anything;
  *   - a failed write of the meta page: LMDB writes the old one back and refuses
  *     all further transactions (MDB_PANIC). That is asked for after each failed
  *     commit, so an ENOSPC from there is never taken for the harmless one;
- *   - any other failed commit (a failed sync above all): dead. The kernel may
- *     have dropped what it could not write.
+ *   - any other failed commit (a failed sync above all): sealed, as the kernel
+ *     may have dropped what it could not write. What was committed before is
+ *     read on: no page of it was touched.
  *
- * Dead means that nothing begins any more. A fault inside a write transaction
- * (or inside open) also leaves LMDB's own structures in an unknown state, so
+ * Sealed means that no write transaction begins any more, dead that nothing
+ * does. A fault inside a write transaction (or inside open) also leaves LMDB's own structures in an unknown state, so
  * from then on no call touches that environment: it is leaked on purpose.
  */
 #include <assert.h>
@@ -75,7 +78,8 @@ struct db_env {
 	char *dir;
 	struct db_guard_range map; /* end = 0 while opening */
 
-	/* Atomic. untouchable implies dead. */
+	/* Atomic. untouchable implies dead, dead implies sealed. */
+	_Atomic(bool) sealed; /* nothing is written any more */
 	_Atomic(bool) dead;
 	_Atomic(bool) untouchable;
 	_Atomic(uint64_t) bad_records;
@@ -132,8 +136,16 @@ static void mark_dead(struct db_env *env, bool untouchable, const char *why)
 {
 	if (untouchable)
 		atomic_store(&env->untouchable, true);
+	atomic_store(&env->sealed, true);
 	if (!atomic_exchange(&env->dead, true))
 		log_error("metadata in %s: %s; it can't be used until the pool is opened again", env->dir, why);
+}
+
+/* The committed state is whole and can be read; what comes after it is not known. */
+static void seal(struct db_env *env, const char *why)
+{
+	if (!atomic_exchange(&env->sealed, true))
+		log_error("metadata in %s: %s; it can only be read until the pool is opened again", env->dir, why);
 }
 
 /* changes: fn may change LMDB's own structures, so that a fault in it ends all contact. */
@@ -339,6 +351,11 @@ bool db_is_dead(const struct db_env *env)
 	return atomic_load(&env->dead);
 }
 
+bool db_is_sealed(const struct db_env *env)
+{
+	return atomic_load(&env->sealed);
+}
+
 /* --- read transactions --- */
 
 /* The thread's own time, not the clock's: a thread that the machine makes wait has broken no rule. */
@@ -426,6 +443,8 @@ int db_write_begin(struct db_env *env, struct db_txn **ret)
 	int rc;
 
 	assert(!txn->mdb);
+	if (atomic_load(&env->sealed))
+		return -EIO;
 	*txn = (struct db_txn){ .env = env, .is_write = true };
 	rc = guarded(env, true, call_write_begin, txn);
 	if (rc != 0) {
@@ -447,26 +466,40 @@ static int call_commit(void *arg)
 	return mdb_txn_commit(arg);
 }
 
-/* Whether LMDB would go on: after a failed write of the meta page it says MDB_PANIC here. */
+struct probe_call {
+	MDB_env *mdb;
+	bool panic; /* ret: a write of the meta page has failed */
+};
+
+/* Whether LMDB would go on. */
 static int call_probe(void *arg)
 {
+	struct probe_call *call = arg;
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(arg, NULL, 0, &txn);
+	int rc = mdb_txn_begin(call->mdb, NULL, 0, &txn);
 
+	call->panic = rc == MDB_PANIC;
 	if (rc == 0)
 		mdb_txn_abort(txn);
 	return rc;
 }
 
+/* Nothing was written that counts: see the top. */
+static bool is_harmless(int rc)
+{
+	return rc == -ENOSPC || rc == -ENOMEM;
+}
+
 static int after_failed_commit(struct db_env *env, int rc)
 {
-	if (guarded(env, true, call_probe, env->mdb) != 0) {
+	struct probe_call call = { .mdb = env->mdb };
+	int probe_rc = guarded(env, true, call_probe, &call);
+
+	if (call.panic)
 		mark_dead(env, false, "the write that ends a commit failed");
-		return rc == -ENOSPC ? -EIO : rc;
-	}
-	if (rc != -ENOSPC)
-		mark_dead(env, false, "a commit failed");
-	return rc;
+	else if (!is_harmless(rc) || probe_rc != 0)
+		seal(env, "a commit failed");
+	return is_harmless(rc) && probe_rc != 0 ? -EIO : rc;
 }
 
 int db_write_commit(struct db_txn *txn)
@@ -476,8 +509,8 @@ int db_write_commit(struct db_txn *txn)
 
 	if (rc != 0) {
 		db_write_abort(txn);
-		if (rc != -ENOSPC)
-			mark_dead(env, false, "a change that was to be committed failed");
+		if (!is_harmless(rc))
+			seal(env, "a change that was to be committed failed");
 		return rc;
 	}
 	rc = guarded(env, true, call_commit, txn->mdb);

@@ -98,6 +98,9 @@ void db_close(struct db_env *env);
 
 /* True once a fault or a failed meta page write made the environment unusable. Any thread. */
 bool db_is_dead(const struct db_env *env);
+/* True once a commit failed, other than for want of room, or the environment is dead: nothing is written any more,
+ * what was committed can be read as long as it is not dead. Any thread. */
+bool db_is_sealed(const struct db_env *env);
 
 struct db_usage {
 	uint64_t used_bytes;     /* pages in use x page size */
@@ -118,14 +121,14 @@ void db_read_free(struct db_txn *txn); /* at thread end; NULL is fine */
 
 /*
  * One write transaction at a time; begun, used and ended by the same thread.
- * Return: 0; -EACCES opened read-only; -ENOMEM; -EIO, also for a dead environment.
+ * Return: 0; -EACCES opened read-only; -ENOMEM; -EIO, also for a sealed environment.
  */
 MUST_CHECK int db_write_begin(struct db_env *env, struct db_txn **ret);
 /*
  * Durability: when 0 is returned the transaction is on stable storage.
- * Return: 0; -ENOSPC: nothing happened, the environment is sound, try again when
- * there is room (a transaction in which db_put or db_del failed with -ENOSPC ends
- * like this too); anything else: the environment is dead and what is on disk is
+ * Return: 0; -ENOSPC, -ENOMEM: nothing happened, the environment is sound, try again when
+ * there is room (a transaction in which db_put or db_del failed with one of them ends
+ * like this too); anything else: the environment is sealed and what is on disk is
  * the state before or after. txn is gone in every case.
  */
 MUST_CHECK int db_write_commit(struct db_txn *txn);

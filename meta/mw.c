@@ -116,6 +116,8 @@ static int call_in_txn(struct mw_call *call)
 	if (rc < 0 && call->undone)
 		call->undone(call);
 	call->no_room = rc == -ENOSPC;
+	if (rc == -ENOMEM)
+		return base_error_set_errno(call->err, rc, "no memory for a metadata commit");
 	if (rc == -ENOSPC)
 		return base_error_set_errno(call->err, rc, "the file system that holds the metadata (%s) is full",
 					    pool->dir);

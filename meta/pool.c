@@ -51,7 +51,7 @@ int meta_io_writable(struct meta_pool *pool)
 {
 	if (pool->read_only)
 		return -EROFS;
-	return pool_failed_code(pool) < 0 || db_is_dead(pool->env) ? -EIO : 0;
+	return pool_failed_code(pool) < 0 || db_is_sealed(pool->env) ? -EIO : 0;
 }
 
 /* ---- addresses ---------------------------------------------------------------------------- */

@@ -215,7 +215,7 @@ Test(meta_db_room, a_meta_page_that_meets_no_room_is_the_end_until_opened_again)
 	int saved = fill_up(fd);
 
 	cr_expect_eq(put_many(env, OLD_RECORDS, NEW_RECORDS, RECORD_BYTES), -EIO);
-	cr_expect(db_is_dead(env));
+	cr_expect(db_is_dead(env) && db_is_sealed(env));
 	cr_expect_eq(db_read_begin(env, &txn), -EIO);
 	cr_expect_eq(db_write_begin(env, &txn), -EIO);
 	cr_assert_eq(dup2(saved, fd), fd);
@@ -227,16 +227,19 @@ Test(meta_db_room, a_meta_page_that_meets_no_room_is_the_end_until_opened_again)
 	expect_healed(env);
 }
 
-Test(meta_db_room, any_other_failure_of_a_commit_is_the_end)
+Test(meta_db_room, any_other_failure_of_a_commit_is_the_end_of_writing_and_not_of_reading)
 {
 	struct db_env *env = env_with_old_records();
 	int fd = find_descriptor(false);
 	int read_only = open(data_path, O_RDONLY | O_CLOEXEC);
+	struct db_txn *txn;
 
 	cr_assert(read_only >= 0 && dup2(read_only, fd) == fd);
 	close(read_only);
 	cr_expect_eq(put_many(env, OLD_RECORDS, NEW_RECORDS, RECORD_BYTES), -EBADF);
-	cr_expect(db_is_dead(env));
+	cr_expect(db_is_sealed(env));
+	cr_expect_eq(db_write_begin(env, &txn), -EIO);
+	cr_expect_eq(count_right(env, 0, OLD_RECORDS, RECORD_BYTES), OLD_RECORDS);
 	db_close(env);
 	env = open_or_die(DB_OPEN_WRITE, 0);
 	cr_expect_eq(count_right(env, 0, OLD_RECORDS, RECORD_BYTES), OLD_RECORDS);
