@@ -184,6 +184,15 @@ static void clear_leaf(struct meta_leaf *leaf, uint64_t from_byte)
 
 static void commit_waited(struct base_msg *msg);
 
+static void await_commit(struct meta_pool *pool, struct clear_job *job)
+{
+	job->state = CLEAR_WAITING;
+	job->commit.box = &pool->bg_box;
+	job->commit.msg.run = commit_waited;
+	meta_wait_commit(pool, &job->commit);
+}
+
+/* With or without an error the leaves that were cleared have to be committed: the store goes with the job. */
 static void clear_some(struct meta_pool *pool, struct clear_job *job, struct db_txn **slot)
 {
 	struct meta_leaf *leaf;
@@ -191,16 +200,9 @@ static void clear_some(struct meta_pool *pool, struct clear_job *job, struct db_
 	for (unsigned i = 0; i < LEAVES_A_STEP; i++) {
 		uint64_t number = meta_map_next_leaf(job->store, job->cursor);
 		int rc = number == UINT64_MAX ? META_HOLE : store_load_leaf_now(job->store, number, slot, &leaf);
-		if (rc < 0) {
-			job->result = rc;
-			job->state = CLEAR_DONE;
-			return;
-		}
-		if (number == UINT64_MAX) {
-			job->state = CLEAR_WAITING;
-			job->commit.box = &pool->bg_box;
-			job->commit.msg.run = commit_waited;
-			meta_wait_commit(pool, &job->commit);
+		if (rc < 0 || number == UINT64_MAX) {
+			job->result = MIN(rc, 0);
+			await_commit(pool, job);
 			return;
 		}
 		if (rc == 0)
@@ -233,10 +235,20 @@ static void last_step_applied(struct mw_call *call)
 		job->disk->record.trim_above_bytes = UINT64_MAX;
 }
 
+/* The metadata's file system is full, or there is no memory: it is tried again. */
+static bool is_put_off(int result)
+{
+	return result == -ENOSPC || result == -ENOMEM;
+}
+
 static void job_is_done(struct base_msg *msg)
 {
 	struct clear_job *job = container_of(msg, struct clear_job, done);
 
+	if (is_put_off(job->call.result)) {
+		await_commit(job->store->pool, job);
+		return;
+	}
 	job->result = job->call.result;
 	job->state = CLEAR_DONE;
 }
@@ -254,12 +266,13 @@ static void commit_waited(struct base_msg *msg)
 	struct clear_job *job = container_of(msg, struct clear_job, commit.msg);
 	struct meta_pool *pool = job->store->pool;
 
-	if (job->commit.result == -ENOSPC) { /* the metadata's file system is full: it is tried again */
-		meta_wait_commit(pool, &job->commit);
+	if (is_put_off(job->commit.result)) {
+		await_commit(pool, job);
 		return;
 	}
-	if (job->commit.result < 0) {
+	if (job->result == 0)
 		job->result = job->commit.result;
+	if (job->result < 0) {
 		job->state = CLEAR_DONE;
 		return;
 	}
@@ -288,7 +301,9 @@ static void job_end(struct meta_pool *pool, struct clear_job *job)
 	if (job->disk) {
 		waiters = job->disk->trim_waiters;
 		job->disk->trim_waiters = NULL;
-		atomic_store(&job->disk->trimming, false);
+		/* What a given up trim has left may not come back by a growth: the mark, and this, stay. */
+		job->disk->trim_error = job->result;
+		atomic_store(&job->disk->trimming, job->result < 0);
 	}
 	pthread_mutex_unlock(&pool->jobs_lock);
 	wait_post_all(&waiters, job->result);
@@ -330,14 +345,15 @@ bool meta_is_trimming(struct meta_disk *disk)
 void meta_wait_trimmed(struct meta_disk *disk, struct meta_wait *wait)
 {
 	pthread_mutex_lock(&disk->pool->jobs_lock);
-	bool waits = atomic_load(&disk->trimming);
+	int error = disk->trim_error;
+	bool waits = atomic_load(&disk->trimming) && error == 0;
 	if (waits) {
 		wait->next = disk->trim_waiters;
 		disk->trim_waiters = wait;
 	}
 	pthread_mutex_unlock(&disk->pool->jobs_lock);
 	if (!waits)
-		wait_post(wait, 0);
+		wait_post(wait, error);
 }
 
 /* ---- eviction ----------------------------------------------------------------------------- */

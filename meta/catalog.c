@@ -407,20 +407,30 @@ int catalog_start_jobs(struct meta_pool *pool, struct base_error *err)
 	return pool->read_only ? 0 : start_jobs(pool, err);
 }
 
+/* The last reference of a disk that was removed may be its trim's. */
+static void free_job(struct clear_job *job)
+{
+	struct meta_disk *disk = job->disk;
+
+	if (disk && --disk->refs == 0 && disk->removed && !catalog_is_linked(disk))
+		disk_free(disk);
+	store_put(job->store);
+	free(job);
+}
+
 void catalog_free(struct meta_pool *pool)
 {
+	while (pool->jobs) {
+		struct clear_job *job = pool->jobs;
+		pool->jobs = job->next;
+		free_job(job);
+	}
 	for (size_t i = 0; i < DISK_HASH; i++) {
 		while (pool->by_number[i]) {
 			struct meta_disk *disk = pool->by_number[i];
 			pool->by_number[i] = disk->number_next;
 			disk_free(disk);
 		}
-	}
-	while (pool->jobs) {
-		struct clear_job *job = pool->jobs;
-		pool->jobs = job->next;
-		store_put(job->store);
-		free(job);
 	}
 	while (pool->stores)
 		store_put(pool->stores);

@@ -493,9 +493,15 @@ static void resize_applied(struct mw_call *call)
 	pthread_mutex_lock(&call->pool->jobs_lock);
 	atomic_store(&disk->trimming, true);
 	pthread_mutex_unlock(&call->pool->jobs_lock);
-	if (bg_add_clear(call->pool, disk->store, disk, disk->record.trim_above_bytes) < 0)
-		log_warning(
-			"no memory to free the space above the end of disk %s now: it comes back at the next open",
+	int rc = bg_add_clear(call->pool, disk->store, disk, disk->record.trim_above_bytes);
+	if (rc == 0)
+		return;
+	pthread_mutex_lock(&call->pool->jobs_lock);
+	disk->trim_error = rc;
+	pthread_mutex_unlock(&call->pool->jobs_lock);
+	log_warning(
+			"no memory to free the space above the end of disk %s now: it comes back at the next open, "
+			"and until then the disk can't grow",
 			disk->record.name);
 }
 

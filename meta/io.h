@@ -155,7 +155,8 @@ struct meta_flush {
 };
 void meta_flush_submit(struct meta_flush *flush);
 
-/* Waits until no trim of the disk is under way: needed before it may grow. Posts at once when there is none. */
+/* Waits until no trim of the disk is under way: needed before it may grow. Posts at once when there is none, or when
+ * it was given up; result: 0, or why it was. */
 void meta_wait_trimmed(struct meta_disk *disk, struct meta_wait *wait);
 bool meta_is_trimming(struct meta_disk *disk);
 
