@@ -493,6 +493,8 @@ int commit_run(struct meta_pool *pool)
 	if (rc < 0) {
 		if (pool->log)
 			restart_mark_failed(pool->log);
+		else
+			restart_void(pool->dir); /* the log that this opening has replayed */
 		take_back(pool);
 		pool_fail(pool, rc, "a pv could not be synced");
 		return rc;

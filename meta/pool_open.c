@@ -343,29 +343,35 @@ static int settle(struct meta_pool *pool, struct db_txn **slot)
 	return rc;
 }
 
-static struct restart_tag tag_now(struct meta_pool *pool)
+/* Without the boot's id a log could be taken for one of another boot, and what it holds be lost. */
+static int tag_now(struct meta_pool *pool, struct restart_tag *ret, struct base_error *err)
 {
 	uint64_t instances[POOL_PVS_MAX];
 	unsigned count = atomic_load(&pool->pv_count);
 
 	for (unsigned i = 0; i < count; i++)
 		instances[i] = pool->pvs[i].handle.instance;
-	return (struct restart_tag){ .pool = pool->record.uuid,
-				     .boot = restart_boot_id(),
+	*ret = (struct restart_tag){ .pool = pool->record.uuid,
 				     .generation = pool->record.generation,
 				     .pv_instances = base_checksum(instances, count * sizeof(instances[0])) };
+	int rc = restart_boot_id(&ret->boot);
+	return rc < 0 ? base_error_set_errno(err, rc, "can't read this boot's id (/proc/sys/kernel/random/boot_id)")
+		      : 0;
 }
 
 static int replay_log(struct meta_pool *pool, struct base_error *err)
 {
 	struct replay replay = { .pool = pool, .err = err };
-	struct restart_tag tag = tag_now(pool);
+	struct restart_tag tag;
 	const char *why = NULL;
 	uint64_t records = 0;
 
 	if (pool->record.clean)
 		return 0;
-	int rc = restart_replay(pool->dir, &tag, replay_one, &replay, &records, &why);
+	int rc = tag_now(pool, &tag, err);
+	if (rc < 0)
+		return rc;
+	rc = restart_replay(pool->dir, &tag, replay_one, &replay, &records, &why);
 	if (rc == 0)
 		rc = settle(pool, &replay.slot);
 	db_read_free(replay.slot);
@@ -463,8 +469,10 @@ static int first_commit(struct meta_pool *pool, struct base_error *err)
 		rc = commit_run(pool);
 	if (rc < 0)
 		return base_error_set_errno(err, rc, "the first commit of pool %s failed", pool->record.name);
-	struct restart_tag tag = tag_now(pool);
-	rc = restart_open(pool->dir, &tag, &pool->log, err);
+	struct restart_tag tag;
+	rc = tag_now(pool, &tag, err);
+	if (rc == 0)
+		rc = restart_open(pool->dir, &tag, &pool->log, err);
 	if (rc == 0 && !clean)
 		pool->rediscard_at = 1;
 	return rc;

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/checksum.h"
+#include "base/log.h"
 #include "base/uuid.h"
 
 #define MAGIC UINT64_C(0x31545253534644ff) /* "\xffDFSSRT1" as a little-endian word */
@@ -73,21 +74,18 @@ struct restart_log {
 #define WORD_RESERVED(w) ((uint32_t)(w))
 #define ONE_USED (UINT64_C(1) << 32)
 
-struct base_uuid restart_boot_id(void)
+int restart_boot_id(struct base_uuid *ret)
 {
-	struct base_uuid boot = { 0 };
 	char text[64] = "";
 	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
 
-	if (file) {
-		if (fgets(text, sizeof(text), file)) {
-			text[strcspn(text, "\n")] = '\0';
-			if (base_uuid_parse(text, &boot) < 0)
-				memset(&boot, 0, sizeof(boot));
-		}
-		fclose(file);
-	}
-	return boot;
+	*ret = (struct base_uuid){ 0 };
+	if (!file)
+		return errno == ENOENT ? 0 : -errno;
+	bool is_read = fgets(text, sizeof(text), file) != NULL;
+	fclose(file);
+	text[strcspn(text, "\n")] = '\0';
+	return is_read && base_uuid_parse(text, ret) == 0 ? 0 : -EIO;
 }
 
 static uint64_t header_checksum(const struct header *header)
@@ -170,7 +168,9 @@ int restart_replay(const char *dir, const struct restart_tag *tag,
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
-	if (fstat(fd, &st) != 0 || st.st_size != (off_t)FILE_BYTES) {
+	if (fstat(fd, &st) != 0) {
+		rc = -errno;
+	} else if (st.st_size != (off_t)FILE_BYTES) {
 		*ret_why = "the restart log has another size than this version writes";
 	} else {
 		void *map = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -334,4 +334,21 @@ void restart_mark_failed(struct restart_log *log)
 bool restart_is_marked_failed(struct restart_log *log)
 {
 	return atomic_load(&log->header->failed) != 0;
+}
+
+void restart_void(const char *dir)
+{
+	const uint64_t failed = 1;
+	char path[4096];
+
+	if (snprintf(path, sizeof(path), "%s/restart", dir) >= (int)sizeof(path))
+		return;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 &&
+		    pwrite(fd, &failed, sizeof(failed), offsetof(struct header, failed)) == (ssize_t)sizeof(failed);
+	if (fd >= 0)
+		close(fd);
+	if (!done && unlink(path) != 0 && errno != ENOENT)
+		log_error("%s can't be marked as void (%s): remove it before the pool is opened again", path,
+			  strerror(errno));
 }

@@ -89,8 +89,11 @@ void restart_drop_old(struct restart_log *log);
 /* A data sync failed: the next open does not replay this log, and says so. */
 void restart_mark_failed(struct restart_log *log);
 bool restart_is_marked_failed(struct restart_log *log);
+/* The same for the log in dir, before one is opened: the sync at the end of its replay failed. */
+void restart_void(const char *dir);
 
-/* This boot's id, from /proc/sys/kernel/random/boot_id; all zero where there is none. */
-struct base_uuid restart_boot_id(void);
+/* This boot's id, from /proc/sys/kernel/random/boot_id; all zero where there is none. Return: 0; negative errno: there
+ * is one, and it can't be read. */
+MUST_CHECK int restart_boot_id(struct base_uuid *ret);
 
 #endif
