@@ -358,7 +358,8 @@ void pool_fail(struct meta_pool *pool, int code, const char *why);
 int pool_failed_code(struct meta_pool *pool);
 int pool_sync_pvs(struct meta_pool *pool); /* MW: those that were written since their last sync began */
 int pool_write_labels(struct meta_pool *pool, uint64_t commit);
-struct range_table *pool_ranges_build(struct meta_pool *pool);
+struct range_table *pool_ranges_new(struct meta_pool *pool, unsigned more); /* empty, with room for `more` than now */
+void pool_ranges_fill(struct meta_pool *pool, struct range_table *table);
 void pool_pv_path(struct meta_pool *pool, const struct meta_pv_record *rec, char *buf, size_t bytes);
 /* pool_create.c: a path as a pv record has it, into buf of META_PV_PATH_BYTES_MAX. */
 int pool_store_path(const char *dir, const char *path, char *buf, struct base_error *err);

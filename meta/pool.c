@@ -78,15 +78,20 @@ static int by_first_chunk(const void *pa, const void *pb)
 	return a->first_chunk < b->first_chunk ? -1 : a->first_chunk > b->first_chunk;
 }
 
-struct range_table *pool_ranges_build(struct meta_pool *pool)
+struct range_table *pool_ranges_new(struct meta_pool *pool, unsigned more)
 {
-	unsigned count = 0, pvs = atomic_load(&pool->pv_count);
+	unsigned count = more, pvs = atomic_load(&pool->pv_count);
+	struct range_table *table;
 
 	for (unsigned i = 0; i < pvs; i++)
 		count += pool->pvs[i].record.range_count;
-	struct range_table *table = calloc(1, sizeof(*table) + count * sizeof(table->ranges[0]));
-	if (!table)
-		return NULL;
+	return calloc(1, sizeof(*table) + count * sizeof(table->ranges[0]));
+}
+
+void pool_ranges_fill(struct meta_pool *pool, struct range_table *table)
+{
+	unsigned pvs = atomic_load(&pool->pv_count);
+
 	for (unsigned i = 0; i < pvs; i++) {
 		for (unsigned r = 0; r < pool->pvs[i].record.range_count; r++) {
 			struct meta_pv_range *range = &pool->pvs[i].record.ranges[r];
@@ -97,7 +102,6 @@ struct range_table *pool_ranges_build(struct meta_pool *pool)
 		}
 	}
 	qsort(table->ranges, table->count, sizeof(table->ranges[0]), by_first_chunk);
-	return table;
 }
 
 bool meta_io_locate(struct meta_pool *pool, struct pchunk chunk, unsigned *ret_pv, uint64_t *ret_byte)

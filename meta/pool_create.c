@@ -297,7 +297,8 @@ struct pv_change {
 	struct meta_pv_handle handle;
 	struct meta_pv_record rec;
 	struct meta_pv_range added; /* what becomes free */
-	struct range_table *table;  /* the new table of ranges */
+	struct range_table *table;  /* the new table of ranges, made before the transaction */
+	bool may_be_recorded;       /* it was put into a transaction whose end is perhaps not known */
 };
 
 static uint64_t end_of_numbers(struct meta_pool *pool)
@@ -341,8 +342,15 @@ static int pv_change_fn(struct mw_call *call, struct db_txn *txn)
 	int rc = settle_pv(change, call->err);
 	if (rc < 0)
 		return rc;
+	/* All that takes memory comes before what can't be taken back. */
+	change->table = pool_ranges_new(change->pool, 1);
+	rc = change->table ? space_make_room(&change->pool->space, change->added.first_chunk, change->added.chunks)
+			   : -ENOMEM;
+	if (rc < 0)
+		return base_error_set_errno(call->err, rc, "pv %s", change->rec.path);
 	if (change->is_new)
 		call->record->pv_count++;
+	change->may_be_recorded = true;
 	rc = put_pv(txn, change->index, &change->rec);
 	return rc < 0 ? base_error_set_errno(call->err, rc, "pv %s", change->rec.path) : 0;
 }
@@ -367,13 +375,9 @@ static void pv_change_applied(struct mw_call *call)
 	pv->record = change->rec;
 	if (change->is_new)
 		atomic_store(&pool->pv_count, change->index + 1);
-	struct range_table *table = pool_ranges_build(pool);
-	if (!table) {
-		log_warning("no memory for the new space of pv %s: it is used from the next open on",
-			    change->rec.path);
-		return;
-	}
-	pool_publish_ranges(pool, table);
+	pool_ranges_fill(pool, change->table);
+	pool_publish_ranges(pool, change->table);
+	change->table = NULL; /* the pool's */
 	if (space_add_range(&pool->space, change->added.first_chunk, change->added.chunks) < 0)
 		log_warning("no memory for the new space of pv %s: it is used from the next open on",
 			    change->rec.path);
@@ -395,9 +399,11 @@ int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, st
 	change.added = change.rec.ranges[0];
 	if (rc == 0)
 		rc = mw_call_wait(pool, &call);
+	free(change.table);
 	if (rc < 0) {
 		pool->pv_ops->close(pool->pv_ctx, &change.handle);
-		if (made)
+		/* After a failed commit the pv may be the pool's: without it the pool would not open. */
+		if (made && !(change.may_be_recorded && pool_failed_code(pool) < 0))
 			unlink(spec->path);
 	}
 	return rc;
@@ -451,5 +457,8 @@ int meta_pool_grow_pv(struct meta_pool *pool, uint64_t pv_number, uint64_t new_s
 	if (now <= have)
 		return base_error_set(err, -EINVAL, "pv %s has not become larger", pv->record.path);
 	rc = add_chunks(&change, now - have, err);
-	return rc < 0 ? rc : mw_call_wait(pool, &call);
+	if (rc == 0)
+		rc = mw_call_wait(pool, &call);
+	free(change.table);
+	return rc;
 }

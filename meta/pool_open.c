@@ -176,9 +176,10 @@ static int open_pvs(struct meta_pool *pool, struct base_error *err)
 		return rc;
 	pool->label_written = commit;
 	atomic_store(&pool->pv_count, pool->record.pv_count);
-	struct range_table *table = pool_ranges_build(pool);
+	struct range_table *table = pool_ranges_new(pool, 0);
 	if (!table)
 		return base_error_set_errno(err, -ENOMEM, "pvs");
+	pool_ranges_fill(pool, table);
 	pool_publish_ranges(pool, table);
 	return 0;
 }

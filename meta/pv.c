@@ -68,7 +68,9 @@ int meta_pv_holder_pid(const char *path)
 	return holder;
 }
 
-static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool *ret_direct, struct base_error *err)
+/* *ret_made: the file is new, also when it is an error then. */
+static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool *ret_direct, bool *ret_made,
+		   struct base_error *err)
 {
 	int mode = (flags & META_PV_READ_ONLY) ? O_RDONLY : O_RDWR;
 	struct stat st;
@@ -86,6 +88,7 @@ static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool
 			return base_error_set_errno(err, rc, "can't make pool file %s %" PRIu64 " bytes long", path,
 						    create_bytes);
 		}
+		*ret_made = true;
 	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
 		return base_error_set(err, -EINVAL, "pv %s is neither a regular file nor a block device", path);
 	} else if (S_ISBLK(st.st_mode) && !(flags & META_PV_READ_ONLY)) {
@@ -206,9 +209,11 @@ static int look_at(struct meta_pv_handle *pv, const char *path, struct base_erro
 static int real_open(void *ctx, const char *path, unsigned flags, uint64_t create_bytes, struct meta_pv_handle *ret,
 		     struct base_error *err)
 {
-	bool direct = false;
-	int fd = open_fd(path, flags, create_bytes, &direct, err);
+	bool direct = false, made = false;
+	int fd = open_fd(path, flags, create_bytes, &direct, &made, err);
 
+	if (fd < 0 && made)
+		unlink(path);
 	if (fd < 0)
 		return fd;
 	*ret = (struct meta_pv_handle){ .fd = fd, .direct = direct };
@@ -218,6 +223,8 @@ static int real_open(void *ctx, const char *path, unsigned flags, uint64_t creat
 	if (rc < 0) {
 		close(fd);
 		ret->fd = -1;
+		if (made)
+			unlink(path);
 	}
 	return rc;
 }

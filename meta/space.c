@@ -107,6 +107,14 @@ static int make_room(struct space *space, uint64_t limit)
 	return rc;
 }
 
+int space_make_room(struct space *space, uint32_t first, uint32_t count)
+{
+	pthread_mutex_lock(&space->lock);
+	int rc = make_room(space, (uint64_t)first + count);
+	pthread_mutex_unlock(&space->lock);
+	return rc;
+}
+
 int space_add_range(struct space *space, uint32_t first, uint32_t count)
 {
 	uint64_t end = (uint64_t)first + count;

@@ -73,6 +73,8 @@ struct space {
 MUST_CHECK int space_init(struct space *space);
 void space_done(struct space *space);
 
+/* What space_add_range needs of memory for these chunks, so that it can't fail then. Return 0 or -ENOMEM. */
+MUST_CHECK int space_make_room(struct space *space, uint32_t first, uint32_t count);
 /* Chunks [first, first + count) exist from now on and are free. Return 0 or -ENOMEM. */
 MUST_CHECK int space_add_range(struct space *space, uint32_t first, uint32_t count);
 
