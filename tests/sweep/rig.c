@@ -315,6 +315,17 @@ static void judge_sector(const struct rig_disk *d, uint64_t s, const uint64_t *w
 		 d->latest[s], (int)d->maybe[s], d->durable[s], is_version(d, s, 0, words));
 }
 
+static bool is_unreadable(struct db_env *env)
+{
+	struct db_txn *txn = NULL;
+	int rc = db_read_begin(env, &txn);
+
+	if (rc == 0)
+		db_read_end(txn);
+	db_read_free(txn);
+	return rc == -EIO && db_is_sealed(env);
+}
+
 static void judge_disk(struct rig *rig, struct rig_disk *d, enum rig_judge judge)
 {
 	static uint64_t data[MIB / 8];
@@ -325,7 +336,7 @@ static void judge_disk(struct rig *rig, struct rig_disk *d, enum rig_judge judge
 		/* Past the end there is nothing to read, and what was there must not come back. */
 		int rc = at < size ? run_request(rig, d, IOC_OP_READ, 0, at, MIB, data) : 0;
 		/* What is not in memory can't be read from metadata whose last page write failed. */
-		if (rc == -EIO && db_is_dead(rig->pool->env))
+		if (rc == -EIO && is_unreadable(rig->pool->env))
 			continue;
 		must(rc, NULL, "a read without faults");
 		if (at >= size)
