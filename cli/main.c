@@ -21,6 +21,7 @@
 #include "cli/cli.h"
 #include "cmd/execute.h"
 #include "cmd/text.h"
+#include "vtd/run_helper.h"
 
 static int fail(const struct cmd_verb *verb, const struct cli_format *format, const struct cmd_outcome *outcome)
 {
@@ -171,6 +172,8 @@ static int dispatch(int argc, char *argv[])
 	const char *word = argc > 1 ? argv[1] : "";
 	const struct cmd_verb *verb = cmd_verb_find(word);
 
+	if (strcmp(word, VTD_HELPER_WORD) == 0) /* the daemon's, of itself */
+		return vtd_helper_main(argc - 2, argv + 2);
 	if (verb)
 		return run_verb(verb, argc - 2, argv + 2);
 	if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-help") == 0 ||

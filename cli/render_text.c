@@ -90,6 +90,15 @@ static void print_removed_disks(const json_t *removed)
 	}
 }
 
+static void print_removed(const json_t *result)
+{
+	if (json_is_string(json_object_get(result, "vtd"))) {
+		print_name(result, "vtd");
+		printf(" deleted\n");
+	}
+	print_removed_disks(json_object_get(result, "removed"));
+}
+
 static void print_disk_size(const json_t *disk)
 {
 	print_name(disk, "name");
@@ -143,12 +152,58 @@ static bool print_lssp(const json_t *result)
 	return false;
 }
 
+static bool print_mapping(const json_t *result)
+{
+	const json_t *adapter = json_object_get(result, "adapter"), *mapping = json_object_get(result, "mapping");
+
+	print_name(adapter ? adapter : mapping, adapter ? "svsa" : "vtd");
+	printf(" %s", adapter ? "Available" : string_of(mapping, "status"));
+	if (json_is_string(json_object_get(mapping, "device"))) {
+		putchar(' ');
+		print_name(mapping, "device");
+	}
+	putchar('\n');
+	return true;
+}
+
+static bool print_unmapped(const json_t *result)
+{
+	const json_t *it;
+	size_t i;
+
+	json_array_foreach(json_object_get(result, "unmapped"), i, it)
+		printf("%s deleted\n", json_string_value(it));
+	return true;
+}
+
+static bool print_changed(const json_t *result)
+{
+	print_name(result, "changed");
+	printf(" changed\n");
+	return true;
+}
+
+/* As VIOS tells of a disk that was made and mapped, or only mapped. */
+static void print_assigned(const json_t *result)
+{
+	const json_t *mapping = json_object_get(result, "mapping");
+
+	print_made(result);
+	printf("%sAssigning logical unit '", json_object_get(result, "disks") ? "\n" : "");
+	print_name(mapping, "bd");
+	printf("' as a backing device.\n\nVTD:%s\n", string_of(mapping, "vtd"));
+}
+
 static bool print_lu(const json_t *result)
 {
-	if (json_object_get(result, "disks"))
+	if (json_object_get(result, "mapping"))
+		print_assigned(result);
+	else if (json_object_get(result, "disks"))
 		print_made(result);
+	else if (json_object_get(result, "unmapped"))
+		print_unmapped(result);
 	else if (json_object_get(result, "removed"))
-		print_removed_disks(json_object_get(result, "removed"));
+		print_removed(result);
 	else if (json_object_get(result, "disk"))
 		print_disk_size(json_object_get(result, "disk"));
 	else
@@ -256,6 +311,8 @@ static const struct {
 	{ &cmd_mksp, print_mksp },        { &cmd_mount, print_mount },    { &cmd_chsp, print_nothing },
 	{ &cmd_rmsp, print_nothing },     { &cmd_umount, print_nothing }, { &cmd_alert, print_alert },
 	{ &cmd_restore, print_restored },
+	{ &cmd_mkvdev, print_mapping },   { &cmd_rmvdev, print_unmapped }, { &cmd_rmdev, print_unmapped },
+	{ &cmd_chdev, print_changed },    { &cmd_lsmap, cli_print_map },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)

@@ -14,7 +14,7 @@
 
 #define NAME_MAX_LETTERS 32
 
-static const char *const later_verbs[] = { "mkvdev",    "rmvdev",   "lsmap",  "mkrep",  "chrep",  "rmrep",
+static const char *const later_verbs[] = { "mkrep",  "chrep",  "rmrep",
 					   "lsrep",     "mkvopt",   "rmvopt", "lsvopt", "chvopt", "loadopt",
 					   "unloadopt", "snapshot", "viosbr", "lsvdev" };
 
@@ -92,6 +92,6 @@ const char *cli_verb_of_later(const char *typed)
 {
 	for (size_t i = 0; i < ARRAY_LEN(later_verbs); i++)
 		if (strcmp(later_verbs[i], typed) == 0)
-			return "not in this release, which has pools and disks but no targets, media or snapshots";
+			return "not in this release, which has pools, disks and targets but no media";
 	return NULL;
 }

@@ -13,6 +13,7 @@
  * without a virtual target device.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -36,9 +37,11 @@ static void cell_text(const json_t *record, const char *key, char buf[CLI_CELL_B
 		strcpy(buf, "None");
 }
 
-static void cell_none(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+/* What is not there is one blank, as VIOS's lsmap has it. */
+static void cell_blank(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
 {
-	strcpy(buf, "None");
+	if (cmd_text_from_json(json_object_get(record, key), buf, CLI_CELL_BYTES_MAX) < 0 || !buf[0])
+		strcpy(buf, " ");
 }
 
 static void cell_count(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
@@ -122,6 +125,46 @@ static void cell_yes_no(const json_t *record, const char *key, char buf[CLI_CELL
 	strcpy(buf, json_is_true(json_object_get(record, key)) ? "yes" : "no");
 }
 
+/* A VTD that is not served has no figures. */
+static void cell_stat(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	const json_t *figures = json_object_get(record, "stats");
+
+	if (json_is_object(figures))
+		put_count(buf, bytes_of(figures, key));
+	else
+		strcpy(buf, "-");
+}
+
+static void cell_stat_mb(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	const json_t *figures = json_object_get(record, "stats");
+
+	if (json_is_object(figures))
+		cell_mb_up(figures, key, buf);
+	else
+		strcpy(buf, "-");
+}
+
+/* The upper bound of the bucket that key percent of the requests lie in or below. */
+static void cell_percentile(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	const json_t *buckets = json_object_get(json_object_get(record, "stats"), "latency_log2_us"), *it;
+	uint64_t total = 0, seen = 0, share = strtoull(key, NULL, 10);
+	size_t i;
+
+	strcpy(buf, "-");
+	json_array_foreach(buckets, i, it)
+		total += (uint64_t)json_integer_value(it);
+	for (i = 0; total > 0 && i < json_array_size(buckets); i++) {
+		seen += (uint64_t)json_integer_value(json_array_get(buckets, i));
+		if (seen * 100 >= total * share) {
+			put_count(buf, UINT64_C(1) << i);
+			return;
+		}
+	}
+}
+
 static const struct cli_column pools[] = {
 	{ "pool", "Pool", false, false, cell_text, "name" },
 	{ "size", "Size(mb)", true, false, cell_mb_down, "size_bytes" },
@@ -147,8 +190,8 @@ static const struct cli_column pools[] = {
 static const struct cli_column bds[] = {
 	{ "bdname", "Name", false, false, cell_text, "name" },
 	{ "size", "Size(mb)", true, false, cell_mb_up, "size_bytes" },
-	{ "vtd", "VTD", false, false, cell_none, NULL },
-	{ "svsa", "SVSA", false, false, cell_none, NULL },
+	{ "vtd", "VTD", false, false, cell_text, "vtd" },
+	{ "svsa", "SVSA", false, false, cell_text, "svsa" },
 	{ "used", "Used(mb)", true, true, cell_mb_up, "allocated_bytes" },
 	{ "unused", "Unused(mb)", true, true, cell_unused_mb, NULL },
 	{ "kind", "ProvisionType", false, true, cell_upper, "kind" },
@@ -248,10 +291,57 @@ static const struct cli_column events[] = {
 	{ 0 },
 };
 
+static const struct cli_column mappings[] = {
+	{ "svsa", "SVSA", false, false, cell_blank, "svsa" },
+	{ "physloc", "Physloc", false, false, cell_blank, "physloc" },
+	{ "clientid", "Client Partition ID", false, false, cell_blank, "clientid" },
+	{ "vtd", "VTD", false, false, cell_blank, "vtd" },
+	{ "status", "Status", false, false, cell_blank, "status" },
+	{ "lun", "LUN", false, false, cell_blank, "lun" },
+	{ "backing", "Backing device", false, false, cell_blank, "backing" },
+	{ "bdphysloc", "Physloc", false, false, cell_blank, "bdphysloc" },
+	{ "mirrored", "Mirrored", false, false, cell_blank, "mirrored" },
+	{ "device", "Device", false, true, cell_blank, "device" },
+	{ "reason", "Reason", false, true, cell_blank, "reason" },
+	{ "bd", "BD", false, true, cell_blank, "bd" },
+	{ "type", "Type", false, true, cell_blank, "type" },
+	{ "transport", "Transport", false, true, cell_blank, "transport" },
+	{ "shared", "Shared", false, true, cell_yes_no, "shared" },
+	{ "ro", "Read-only", false, true, cell_yes_no, "read_only" },
+	{ "use", "In use", false, true, cell_yes_no, "in_use" },
+	{ "who", "By", false, true, cell_blank, "who" },
+	{ 0 },
+};
+
+static const struct cli_column stats[] = {
+	{ "vtd", "VTD", false, false, cell_text, "vtd" },
+	{ "svsa", "SVSA", false, false, cell_text, "svsa" },
+	{ "reads", "Reads", true, false, cell_stat, "reads" },
+	{ "writes", "Writes", true, false, cell_stat, "writes" },
+	{ "flushes", "Flushes", true, false, cell_stat, "flushes" },
+	{ "discards", "Discards", true, false, cell_stat, "discards" },
+	{ "rmb", "Read(mb)", true, false, cell_stat_mb, "read_bytes" },
+	{ "wmb", "Written(mb)", true, false, cell_stat_mb, "write_bytes" },
+	{ "errors", "Errors", true, false, cell_stat, "errors" },
+	{ "inflight", "Queue", true, false, cell_stat, "inflight" },
+	{ "p50us", "50%(us)", true, false, cell_percentile, "50" },
+	{ "p99us", "99%(us)", true, false, cell_percentile, "99" },
+	{ 0 },
+};
+
+static const struct cli_column devices[] = {
+	{ "name", "name", false, false, cell_text, "name" },
+	{ "status", "status", false, false, cell_text, "status" },
+	{ "description", "description", false, false, cell_text, "description" },
+	{ 0 },
+};
+
 static const struct cli_view views[] = {
 	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },       { "lssp", "pvs", false, pvs },
 	{ "lu", "lus", false, lus },       { "lu", "verbose", true, verbose },  { "lu", "disks", false, lus },
 	{ "mkbdsp", "disks", false, lus }, { "alert", "alerts", true, alerts }, { "events", "events", false, events },
+	{ "lsmap", "mappings", false, mappings }, { "lsmap", "stats", false, stats },
+	{ "lsdev", "devices", false, devices },
 };
 
 const struct cli_view *cli_view_find(const char *verb, const json_t *result)

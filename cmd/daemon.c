@@ -61,10 +61,13 @@
 #include "meta/io.h"
 #include "meta/pool.h"
 #include "meta/pv_fault.h"
+#include "vtd/table.h"
 
 #define BUSY_PATIENCE_MS 5000 /* another command may hold the pool for a moment */
 #define BUSY_STEP_MS 50
 #define HOLD_END_STEPS 20
+#define CLOSED_PATIENCE_MS 200
+#define CLOSED_STEP_MS 10
 #define END_PATIENCE_S 10
 #define END_STEP_MS 200
 #define REPORT_TIMEOUT_MS 10000
@@ -77,6 +80,7 @@ struct daemon {
 	struct meta_pool *meta;
 	struct ioc_pool *ioc;
 	struct fs_mount *fs;
+	struct vtd_table *vtds;
 	struct cmd_service service;
 	struct cmd_dispatch *dispatch;
 	struct cmd_hook *hook;
@@ -120,11 +124,21 @@ static bool end_holds(struct daemon *d)
 static int service_unmount(const struct cmd_service *service, bool lazy, struct base_error *err)
 {
 	struct daemon *d = service->ctx;
-	int r = fs_unmount(d->fs, lazy ? FS_UNMOUNT_LAZY : FS_UNMOUNT);
+	int r = vtd_table_stop_all(d->vtds, lazy, err);
 
+	if (r < 0)
+		return base_error_wrap(err, "%s", service->mountpoint);
+	r = fs_unmount(d->fs, lazy ? FS_UNMOUNT_LAZY : FS_UNMOUNT);
 	/* Writes that are held for space keep their files open: they fail now, and their callers may close. */
 	if (r == -EBUSY && end_holds(d))
 		r = fs_unmount(d->fs, lazy ? FS_UNMOUNT_LAZY : FS_UNMOUNT);
+	/* The kernel lets go of a file that was closed just now, a loop device's say, a moment later. */
+	for (int i = 0; r == -EBUSY && i < CLOSED_PATIENCE_MS / CLOSED_STEP_MS; i++) {
+		pause_ms(CLOSED_STEP_MS);
+		r = fs_unmount(d->fs, FS_UNMOUNT);
+	}
+	if (r < 0)
+		vtd_table_start_all(d->vtds);
 	if (r == -EBUSY)
 		return base_error_set(err, r, "%s: files in it are open: close them, or add --lazy",
 				      service->mountpoint);
@@ -135,7 +149,10 @@ static int service_unmount(const struct cmd_service *service, bool lazy, struct 
 
 static void service_disk_changed(const struct cmd_service *service, uint64_t number)
 {
-	fs_notify_changed(((struct daemon *)service->ctx)->fs, number);
+	struct daemon *d = service->ctx;
+
+	fs_notify_changed(d->fs, number);
+	vtd_table_resized(d->vtds, number);
 }
 
 static void service_disk_renamed(const struct cmd_service *service, uint64_t number, const char *old_name)
@@ -174,6 +191,7 @@ static void fill_service(struct daemon *d)
 		.disk_removed = service_disk_removed,
 		.disk_replaced = service_disk_replaced,
 		.snapshot_removed = service_snapshot_removed,
+		.vtds = d->vtds,
 		.ctx = d,
 	};
 }
@@ -268,6 +286,22 @@ static int open_fs(struct daemon *d, struct base_error *err)
 	return r < 0 ? base_error_set_errno(err, r, "can't hand the mount to its supervisor") : 0;
 }
 
+/* After the mount: loop devices lie on its files. What can't be served stops nothing, and lsmap says why. */
+static int open_vtds(struct daemon *d, struct base_error *err)
+{
+	struct vtd_table_args args = { .meta = d->meta,
+				       .ioc = d->ioc,
+				       .directory = d->args->pool.directory,
+				       .mountpoint = d->args->mountpoint,
+				       .taken_over = d->kept.device_fd >= 0,
+				       .read_only = d->args->options.read_only };
+	int r = vtd_table_open(&args, &d->vtds, err);
+
+	if (r == 0)
+		vtd_table_start_all(d->vtds);
+	return r;
+}
+
 static int open_control(struct daemon *d, struct base_error *err)
 {
 	struct cmd_dispatch_args args = {
@@ -348,6 +382,8 @@ static int close_all(struct daemon *d, struct base_error *err)
 	if (d->dispatch)
 		cmd_dispatch_stop(d->dispatch);
 	cmd_hook_stop(d->hook);
+	vtd_table_free(d->vtds);
+	d->vtds = NULL;
 	if (d->fs)
 		fs_free(d->fs);
 	if (d->ioc)
@@ -374,6 +410,8 @@ static void undo(struct daemon *d)
 {
 	struct base_error ignored; /* the first error is the one to tell */
 
+	vtd_table_free(d->vtds);
+	d->vtds = NULL;
 	if (d->fs) {
 		if (fs_unmount(d->fs, FS_UNMOUNT_FORCE) < 0)
 			log_error("%s: can't be unmounted again", d->args->mountpoint);
@@ -395,6 +433,8 @@ static int open_all(struct daemon *d, struct base_error *err)
 		r = open_ioc(d, err);
 	if (r == 0)
 		r = open_fs(d, err);
+	if (r == 0)
+		r = open_vtds(d, err);
 	if (r == 0)
 		r = open_control(d, err);
 	if (r < 0)
@@ -448,6 +488,8 @@ static void take_signal(struct daemon *d)
 	meta_hold_stop(d->meta);
 	d->end_deadline_ns = base_clock_ns() + (d->ending ? 0 : END_PATIENCE_S * UINT64_C(1000000000));
 	d->ending = true;
+	if (vtd_table_stop_all(d->vtds, true, NULL) < 0)
+		log_warning("pool %s: not every VTD could be stopped", d->args->pool.name);
 	try_end(d);
 }
 

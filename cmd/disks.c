@@ -32,6 +32,7 @@
 #include "iocore/pool.h"
 #include "meta/pool.h"
 #include "meta/snapshot.h"
+#include "meta/targets.h"
 
 /* After the last close of a file its RELEASE may still be on the way from the kernel. */
 #define RELEASE_PATIENCE_NS UINT64_C(300000000)
@@ -311,12 +312,25 @@ static int check_no_snapshots(struct meta_disk *disk, const char *name, struct b
 			      name, meta_snapshot_count(disk), info.name);
 }
 
+/* The catalogue refuses it too; here the holder is named before anybody waits for him. */
+static int check_not_mapped(struct cmd_context *ctx, struct meta_disk *disk, const char *name, struct base_error *err)
+{
+	struct meta_vtd_info vtd;
+
+	if (!meta_vtd_next_of_disk(ctx->meta, meta_disk_number(disk), "", &vtd))
+		return 0;
+	return base_error_set(err, -EBUSY, "%s: mapped, as VTD %s on %s: unmap it first (`bdfs rmvdev -vtd %s`)", name,
+			      vtd.name, vtd.record.adapter, vtd.name);
+}
+
 int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_snapshots, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
 	uint64_t number = meta_disk_number(disk);
 
 	disk_name(disk, name);
+	if (check_not_mapped(ctx, disk, name, err) < 0)
+		return -EBUSY;
 	if (!with_snapshots && check_no_snapshots(disk, name, err) < 0)
 		return -EBUSY;
 	if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
@@ -341,7 +355,9 @@ static int check_all(struct cmd_context *ctx, bool with_snapshots, struct base_e
 
 	while (r == 0 && (disk = meta_disk_next(ctx->meta, after))) {
 		disk_name(disk, after);
-		if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
+		if (check_not_mapped(ctx, disk, after, err) < 0)
+			r = base_error_wrap(err, "nothing was removed");
+		else if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
 			r = base_error_set(err, -EBUSY, "%s: in use (open %u times): nothing was removed", after,
 					   meta_disk_opens(disk));
 		else if (!with_snapshots)
@@ -372,6 +388,16 @@ int cmd_disk_remove_all(struct cmd_context *ctx, bool with_snapshots, json_t *re
 	return r;
 }
 
+/* Who has it: the first VTD, as VIOS's lists name one only; null when nobody has. */
+static void add_mapping(struct cmd_context *ctx, json_t *about, uint64_t number)
+{
+	struct meta_vtd_info vtd;
+	bool mapped = meta_vtd_next_of_disk(ctx->meta, number, "", &vtd);
+
+	json_object_set_new(about, "vtd", mapped ? json_string(vtd.name) : json_null());
+	json_object_set_new(about, "svsa", mapped ? json_string(vtd.record.adapter) : json_null());
+}
+
 json_t *cmd_disk_to_json(struct meta_disk *disk)
 {
 	char uuid[BASE_UUID_TEXT_BYTES];
@@ -399,7 +425,11 @@ json_t *cmd_disks_to_json(struct cmd_context *ctx)
 	struct meta_disk *disk;
 
 	while (list && (disk = meta_disk_next(ctx->meta, after))) {
-		int failed = json_array_append_new(list, cmd_disk_to_json(disk));
+		json_t *about = cmd_disk_to_json(disk);
+
+		add_mapping(ctx, about, meta_disk_number(disk));
+
+		int failed = json_array_append_new(list, about);
 
 		disk_name(disk, after);
 		meta_disk_put(disk);

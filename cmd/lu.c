@@ -2,7 +2,7 @@
 /*
  * lu: the second family of VIOS's verbs for disks, with all in one verb.
  *
- * `lu -create | -list | -resize | -remove`; a disk is addressed by its name
+ * `lu -create | -list | -resize | -remove | -map | -unmap`; a disk is addressed by its name
  * (-lu) or its UDID (-luudid), which is its UUID. The work is in cmd/disks.c,
  * shared with mkbdsp, chbdsp and rmbdsp.
  *
@@ -15,11 +15,13 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/units.h"
 #include "cmd/args.h"
 #include "cmd/disks.h"
 #include "cmd/text.h"
+#include "cmd/vtds.h"
 #include "meta/pool.h"
 
 static const struct cmd_option options[] = {
@@ -41,18 +43,20 @@ static const struct cmd_option options[] = {
 	{ "with-snapshots", NULL, CMD_FLAG, 0, NULL,
 	  "-remove: delete a disk's snapshots with it; else a disk that has some is refused" },
 	{ "yes", "f", CMD_FLAG, 0, NULL, "-remove: don't ask; needed where there is no terminal to ask" },
-	{ "map", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual target devices (VTDs) are not in this release" },
-	{ "unmap", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual target devices (VTDs) are not in this release" },
-	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER", "virtual target devices (VTDs) are not in this release" },
-	{ "vtd", NULL, CMD_TEXT, CMD_LATER, "VTD", "virtual target devices (VTDs) are not in this release" },
+	{ "map", NULL, CMD_FLAG, 0, NULL, "map a disk: -lu or -luudid, -vadapter" },
+	{ "unmap", NULL, CMD_FLAG, 0, NULL, "unmap a disk: -vtd, -lu or -luudid" },
+	{ "vadapter", NULL, CMD_TEXT, 0, "ADAPTER", "-map, -create: to this adapter" },
+	{ "vtd", NULL, CMD_TEXT, 0, "VTD", "-map, -create: how to call the VTD; -unmap: which" },
+	CMD_OPTIONS_MAPPING,
+	{ "force", NULL, CMD_FLAG, 0, NULL, "-unmap: although somebody uses it" },
 	{ "thick", NULL, CMD_FLAG, 0, NULL, "-create: reserve all its space in the pool now" },
 	{ "tier", NULL, CMD_TEXT, CMD_LATER, "TIER", "there are no tiers; leave it out" },
 	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
 	{ 0 },
 };
 
-enum action { ACTION_CREATE, ACTION_LIST, ACTION_RESIZE, ACTION_REMOVE };
-static const char *const actions[] = { "create", "list", "resize", "remove", NULL };
+enum action { ACTION_CREATE, ACTION_LIST, ACTION_RESIZE, ACTION_REMOVE, ACTION_MAP, ACTION_UNMAP };
+static const char *const actions[] = { "create", "list", "resize", "remove", "map", "unmap", NULL };
 
 static int need_size(const json_t *args, struct base_size *ret, struct base_error *err)
 {
@@ -61,7 +65,7 @@ static int need_size(const json_t *args, struct base_size *ret, struct base_erro
 	return 0;
 }
 
-static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
+static int create_disk(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
 {
 	char name[4 * NAME_BYTES_MAX];
 	struct base_size size;
@@ -82,6 +86,57 @@ static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 		return base_error_set(err, -EINVAL, "%s: -count 0 would make nothing", name);
 	return cmd_disk_create(ctx, name, size.bytes, cmd_arg_number(args, "count", 0), 0,
 			       cmd_arg_flag(args, "thick"), ret_result, err);
+}
+
+static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
+{
+	char name[4 * NAME_BYTES_MAX];
+	int map = cmd_vtd_is_asked(args, "vtd", err);
+	int r = map < 0 ? map : create_disk(ctx, args, ret_result, err);
+
+	if (r == 0 && map > 0)
+		r = cmd_arg_text(args, "lu", name, sizeof(name), err);
+	if (r == 0 && map > 0)
+		r = cmd_vtd_map_named(ctx, args, "vtd", name, true, ret_result, err);
+	return r;
+}
+
+static int map_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
+{
+	struct meta_disk *disk;
+	json_t *row = NULL;
+	int r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
+
+	if (r < 0)
+		return r;
+	ctx->subject = CMD_SUBJECT_NONE;
+	r = cmd_vtd_map_by_args(ctx, args, "vtd", disk, &row, err);
+	meta_disk_put(disk);
+	if (r == 0)
+		*ret_result = json_pack("{s:o}", "mapping", row);
+	return r;
+}
+
+static int unmap_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
+{
+	struct meta_vtd_info vtd = { 0 };
+	struct meta_disk *disk;
+	char name[256];
+	int r = cmd_arg_text(args, "vtd", name, sizeof(name), err);
+
+	if (r == CMD_ARG_ABSENT) {
+		r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
+		if (r < 0)
+			return r;
+		r = cmd_vtd_of(ctx, disk, NULL, &vtd, err);
+		meta_disk_put(disk);
+		memcpy(name, vtd.name, sizeof(vtd.name));
+	}
+	if (r == 0)
+		r = cmd_vtd_unmap(ctx, name, cmd_arg_flag(args, "force"), err);
+	if (r == 0)
+		*ret_result = json_pack("{s:[s]}", "unmapped", name);
+	return r;
 }
 
 static int list(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
@@ -204,6 +259,10 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 		return resize(ctx, args, ret_result, err);
 	case ACTION_REMOVE:
 		return remove_lus(ctx, args, ret_result, err);
+	case ACTION_MAP:
+		return map_lu(ctx, args, ret_result, err);
+	case ACTION_UNMAP:
+		return unmap_lu(ctx, args, ret_result, err);
 	}
 	return action;
 }
@@ -234,11 +293,14 @@ const struct cmd_verb cmd_lu = {
 		    "bdfs lu -create [-sp POOL] -lu NAME -from DISK@SNAPSHOT\n"
 		    "bdfs lu -list [-sp POOL] [-lu NAME | -luudid UDID] [-verbose]\n"
 		    "bdfs lu -resize [-sp POOL] {-lu NAME | -luudid UDID} -size SIZE [--shrink]\n"
+		    "bdfs lu -map [-sp POOL] {-lu NAME | -luudid UDID} -vadapter ADAPTER [-vtd VTD] [-shared] [-ro]\n"
+		    "bdfs lu -unmap [-sp POOL] {-vtd VTD | -lu NAME | -luudid UDID} [-force]\n"
 		    "bdfs lu -remove [-sp POOL] {-lu NAME | -luudid UDID | -all} [--with-snapshots] [--yes]",
 	.about = "A logical unit (LU) is a thin disk of the pool, the same that mkbdsp makes. Its UDID is its UUID "
 		 "without dashes and stays the same when it is renamed.\n"
 		 "-resize takes the new total, as in VIOS; +10G adds. A smaller total is refused without --shrink, "
-		 "since it cuts off the end of the disk. -remove asks on a terminal and needs --yes elsewhere.",
+		 "since it cuts off the end of the disk. -map and -unmap do what mkvdev and rmvdev do; -create with "
+		 "-vadapter maps too. -remove asks on a terminal and needs --yes elsewhere.",
 	.examples = "bdfs lu -create -sp vms -lu web1 -size 20G\n"
 		    "bdfs lu -list -sp vms -field LU_NAME LU_SIZE -fmt :\n"
 		    "bdfs lu -resize -sp vms -lu web1 -size +10G",

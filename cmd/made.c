@@ -28,7 +28,7 @@
 #define MADE_NAME "made-by-mksp"
 
 /* Of meta/ and of the daemon. The mark is last: as long as it is there, a removal that was cut short goes on. */
-static const char *const our_names[] = { "control", "reserve", "restart", "data.mdb",        "lock.mdb",
+static const char *const our_names[] = { "control", "loops",     "reserve", "restart", "data.mdb",        "lock.mdb",
 					 "log",     "log.1",   MADE_NAME, CMD_MADE_MARK_NAME };
 
 static int write_json(int fd, json_t *made)

@@ -6,9 +6,9 @@
  * NAME0 to NAME(N-1) in one transaction: all or none, and far faster than N
  * commands.
  *
- * VIOS also maps with this verb (-vadapter, -tn). Targets come with a later
- * release; until then those options are refused rather than ignored, since a
- * script that believes its guest has a disk is worse off than one that stops.
+ * VIOS also maps with this verb (-vadapter, -tn): a disk that it makes, or, without
+ * a size, one that is there. A disk that is made and can't be mapped is removed again:
+ * a script that is told "failed" finds nothing.
  *
  * Failure modes: the name is taken (4), too long (40), the pool is not there
  * (23); a size of 0, or beyond the largest disk (1).
@@ -17,6 +17,8 @@
 
 #include "cmd/args.h"
 #include "cmd/disks.h"
+#include "cmd/vtds.h"
+#include "meta/pool.h"
 
 static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
@@ -27,10 +29,9 @@ static const struct cmd_option options[] = {
 	{ "count", NULL, CMD_NUMBER, 0, "N", "make N disks, NAME0 to NAME(N-1), all or none" },
 	{ "block", NULL, CMD_NUMBER, 0, "BYTES", "logical block size, 512 (the default) or 4096" },
 	{ "thick", NULL, CMD_FLAG, 0, NULL, "reserve all its space in the pool now" },
-	{ "vadapter", NULL, CMD_TEXT, CMD_LATER, "ADAPTER",
-	  "virtual target devices (VTDs) are not in this release; make the disk without it" },
-	{ "tn", NULL, CMD_TEXT, CMD_LATER, "VTD",
-	  "virtual target devices (VTDs) are not in this release; make the disk without it" },
+	{ "vadapter", NULL, CMD_TEXT, 0, "ADAPTER", "map it to this adapter; without SIZE: a disk that is there" },
+	{ "tn", NULL, CMD_TEXT, 0, "VTD", "-vadapter: how to call the VTD; without it the next free vtscsiN" },
+	CMD_OPTIONS_MAPPING,
 	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
 	{ 0 },
 };
@@ -42,17 +43,12 @@ static int check_block(int64_t block_bytes, struct base_error *err)
 	return 0;
 }
 
-static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
+static int make(struct cmd_context *ctx, const char *name, const json_t *args, json_t **ret_result, struct base_error *err)
 {
 	int64_t block_bytes = cmd_arg_number(args, "block", 512);
-	char name[4 * NAME_BYTES_MAX];
 	struct base_size size;
-	int r = cmd_arg_text(args, "bd", name, sizeof(name), err);
+	int r = check_block(block_bytes, err);
 
-	if (r == -ENAMETOOLONG)
-		ctx->subject = CMD_SUBJECT_BD;
-	if (r == 0)
-		r = check_block(block_bytes, err);
 	if (r == 0 && cmd_arg_is_set(args, "from"))
 		return cmd_disk_create_from(ctx, name, args, ret_result, err);
 	if (r == 0)
@@ -70,6 +66,24 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 			       cmd_arg_flag(args, "thick"), ret_result, err);
 }
 
+static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
+{
+	char name[4 * NAME_BYTES_MAX];
+	int r = cmd_arg_text(args, "bd", name, sizeof(name), err);
+	int map = cmd_vtd_is_asked(args, "tn", err);
+	bool exists = map > 0 && !cmd_arg_is_set(args, "size") && !cmd_arg_is_set(args, "from");
+
+	if (r == -ENAMETOOLONG)
+		ctx->subject = CMD_SUBJECT_BD;
+	if (r == 0)
+		r = MIN(map, 0);
+	if (r == 0 && !exists)
+		r = make(ctx, name, args, ret_result, err);
+	if (r == 0 && map > 0)
+		r = cmd_vtd_map_named(ctx, args, "tn", name, !exists, ret_result, err);
+	return r;
+}
+
 static unsigned needs(const json_t *args)
 {
 	return CMD_CHANGES;
@@ -79,15 +93,18 @@ const struct cmd_verb cmd_mkbdsp = {
 	.name = "mkbdsp",
 	.summary = "make a disk",
 	.synopsis = "bdfs mkbdsp [-sp POOL] SIZE -bd NAME [-count N] [-block BYTES] [-thick]\n"
-		    "bdfs mkbdsp [-sp POOL] -bd NAME -from DISK@SNAPSHOT",
+		    "bdfs mkbdsp [-sp POOL] -bd NAME -from DISK@SNAPSHOT\n"
+		    "bdfs mkbdsp [-sp POOL] [SIZE] -bd NAME -vadapter ADAPTER [-tn VTD] [-shared] [-ro]",
 	.about = "Makes a disk. It is thin: it takes space in the pool as it is written to. It is there at once, "
 		 "durably, "
 		 "as disks/NAME in the pool's mount, and after a crash it is there whole or not at all.\n"
 		 "The disks together may be larger than the pool; `bdfs lssp` shows by how much. With -thick the "
 		 "disk's whole size is reserved: no other disk can take it, and writing it never meets a full pool. "
 		 "`bdfs chbdsp -thick` and `-thin` convert.\n"
-		 "SIZE is rounded up to whole blocks.",
+		 "SIZE is rounded up to whole blocks.\n"
+		 "With -vadapter the disk is mapped too, as mkvdev does; without SIZE that is a disk that is there.",
 	.examples = "bdfs mkbdsp -sp vms 20G -bd web1\n"
+		    "bdfs mkbdsp -sp vms 20G -bd web2 -vadapter vhost0\n"
 		    "bdfs mkbdsp -sp vms 512M -bd scratch -count 100",
 	.exits = "23 no such pool; 40 NAME is too long",
 	.options = options,

@@ -27,6 +27,7 @@
 struct base_fault;
 struct meta_pool;
 struct ioc_pool;
+struct vtd_table;
 
 enum cmd_kind { CMD_FLAG, CMD_TEXT, CMD_SIZE, CMD_NUMBER, CMD_LIST };
 
@@ -70,6 +71,7 @@ struct cmd_service {
 	void (*disk_removed)(const struct cmd_service *service, uint64_t number, const char *name);
 	void (*disk_replaced)(const struct cmd_service *service, uint64_t number); /* another content: a rollback */
 	void (*snapshot_removed)(const struct cmd_service *service, uint64_t number, uint64_t layer, const char *name);
+	struct vtd_table *vtds; /* what serves the mappings */
 	void *ctx;
 };
 
@@ -137,5 +139,6 @@ extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, 
 	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_check, cmd_dump;
 extern const struct cmd_verb cmd_restore;
 extern const struct cmd_verb cmd_alert, cmd_events;
+extern const struct cmd_verb cmd_mkvdev, cmd_rmvdev, cmd_lsmap, cmd_lsdev, cmd_chdev, cmd_rmdev;
 
 #endif

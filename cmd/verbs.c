@@ -7,7 +7,7 @@
  * section in the man page) goes over this table, so a new verb is one file and
  * one line here.
  *
- * The order is the order of the help: pools, then disks, then care.
+ * The order is the order of the help: pools, then disks, then who has them, then care.
  */
 #include <string.h>
 
@@ -15,7 +15,9 @@
 
 const struct cmd_verb *const cmd_verbs[] = {
 	&cmd_mksp,   &cmd_lssp, &cmd_chsp,  &cmd_rmsp, &cmd_mount,   &cmd_umount, &cmd_mkbdsp, &cmd_chbdsp,
-	&cmd_rmbdsp, &cmd_lu,   &cmd_check, &cmd_dump, &cmd_restore, &cmd_alert,  &cmd_events, NULL,
+	&cmd_rmbdsp, &cmd_lu,
+	&cmd_mkvdev, &cmd_rmvdev, &cmd_lsmap, &cmd_lsdev, &cmd_chdev,   &cmd_rmdev,
+	&cmd_check, &cmd_dump, &cmd_restore, &cmd_alert,  &cmd_events, NULL,
 };
 
 const struct cmd_verb *cmd_verb_find(const char *name)

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "fs/internal.h"
 #include "meta/snapshot.h"
+#include "meta/targets.h"
 
 static int open_number(struct fs_mount *fs, uint64_t number)
 {
@@ -33,8 +34,9 @@ static int open_number(struct fs_mount *fs, uint64_t number)
 	int rc;
 
 	if (disk) {
-		/* Who opened it is not known any more; that it is open is. */
-		rc = fs_disk_add_open(fs, disk, O_RDWR, 0);
+		/* Who opened it is not known any more; that it is open is, and that he was allowed to. */
+		meta_disk_announce(disk, META_PID_TAKEN_OVER);
+		rc = fs_disk_add_open(fs, disk, O_RDWR, META_PID_TAKEN_OVER);
 		meta_disk_put(disk);
 		return rc;
 	}

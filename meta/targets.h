@@ -95,6 +95,7 @@ unsigned meta_disk_files(struct meta_disk *disk);
 /* Waits until no more than `allowed` files are open, at most timeout_ns. Return: 0; -EBUSY. */
 MUST_CHECK int meta_disk_wait_files(struct meta_disk *disk, unsigned allowed, uint64_t timeout_ns);
 /* The next open by this process is the mapping's own. pid 0 withdraws the last one. */
+#define META_PID_TAKEN_OVER (-1) /* nobody's: of an open that a daemon before this one has answered */
 void meta_disk_announce(struct meta_disk *disk, pid_t pid);
 
 #endif

@@ -38,7 +38,7 @@ Test(cli_suggest, options_of_the_verb_and_of_the_output_are_considered)
 
 Test(cli_suggest, what_is_not_here_yet_is_not_suggested)
 {
-	cr_assert_null(cli_nearest_option(&cmd_mkbdsp, "vadaptre"));
-	cr_assert_not_null(cli_verb_of_later("mkvdev"));
+	cr_assert_null(cli_nearest_option(&cmd_mkbdsp, "clustrename"));
+	cr_assert_not_null(cli_verb_of_later("mkrep"));
 	cr_assert_null(cli_verb_of_later("mksp"));
 }

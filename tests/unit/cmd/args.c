@@ -66,8 +66,8 @@ Test(cmd_args, an_option_of_a_later_release_is_refused_with_the_reason)
 {
 	struct base_error err = { 0 };
 
-	cr_assert_eq(check(&cmd_mkbdsp, "{\"size\": 1, \"bd\": \"a\", \"vadapter\": \"vhost0\"}", &err), -EOPNOTSUPP);
-	cr_assert_not_null(strstr(err.text, "-vadapter"));
+	cr_assert_eq(check(&cmd_mkbdsp, "{\"size\": 1, \"bd\": \"a\", \"clustername\": \"c\"}", &err), -EOPNOTSUPP);
+	cr_assert_not_null(strstr(err.text, "-clustername"));
 	cr_assert_not_null(strstr(err.text, "not in this release"));
 }
 

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Adapters and VTDs, as verbs see them: map, unmap, describe.
+ *
+ * VIOS maps with three verbs and unmaps with three. They differ in spelling; the work
+ * is here.
+ *
+ * A VTD's row has VIOS's fields under VIOS's names (svsa, physloc, clientid, vtd,
+ * status, lun, backing, bdphysloc, mirrored) and what VIOS does not know: the device
+ * or socket, whether and by whom it is in use, why it is not served.
+ *
+ * Failure modes: as cmd/vtds.h says; nothing is left half done, see vtd/table.c.
+ */
+#include "cmd/vtds.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/uuid.h"
+#include "cmd/args.h"
+#include "cmd/disks.h"
+#include "cmd/text.h"
+#include "vtd/adapters.h"
+#include "vtd/table.h"
+
+/* After the last close of a file its RELEASE may still be on the way from the kernel. */
+#define RELEASE_PATIENCE_NS UINT64_C(300000000)
+
+static struct vtd_table *table_of(const struct cmd_context *ctx)
+{
+	return ctx->service ? ctx->service->vtds : NULL;
+}
+
+/* ---- mapping ------------------------------------------------------------------------------ */
+
+/* Within the mount a path would be served by way of ourselves. */
+static int check_path(struct cmd_context *ctx, const char *path, struct base_error *err)
+{
+	size_t length = ctx->service ? strlen(ctx->service->mountpoint) : 0;
+
+	if (length > 0 && strncmp(path, ctx->service->mountpoint, length) == 0 && path[length] == '/')
+		return base_error_set(err, -EINVAL, "%s: lies in the pool's own mount; give the disk's name instead",
+				      path);
+	if (strlen(path) > META_BACKING_PATH_BYTES_MAX)
+		return base_error_set(err, -ENAMETOOLONG, "%s: the path has more than %d bytes", path,
+				      META_BACKING_PATH_BYTES_MAX);
+	for (const char *c = path; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return base_error_set(err, -EINVAL, "the path has a control character");
+	return 0;
+}
+
+static int fill_path(struct cmd_context *ctx, const char *path, struct meta_vtd_record *rec, struct base_error *err)
+{
+	struct stat st;
+	int rc = check_path(ctx, path, err);
+
+	if (rc < 0)
+		return rc;
+	if (stat(path, &st) < 0)
+		return base_error_set_errno(err, -errno, "%s", path);
+	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+		return base_error_set(err, -EINVAL, "%s: neither a block device nor a regular file", path);
+	rec->backing = S_ISBLK(st.st_mode) ? META_BACKING_DEVICE : META_BACKING_FILE;
+	snprintf(rec->path, sizeof(rec->path), "%s", path);
+	return 0;
+}
+
+static int create(struct cmd_context *ctx, const struct meta_vtd_spec *spec, struct meta_vtd_info *ret,
+		  struct base_error *err)
+{
+	struct vtd_table *table = table_of(ctx);
+
+	return table ? vtd_table_map(table, spec, ret, err) : meta_vtd_create(ctx->meta, spec, ret, err);
+}
+
+static int fill_spec(struct cmd_context *ctx, const struct cmd_mapping *mapping, struct meta_vtd_spec *spec,
+		     struct meta_adapter_record *adapter, struct base_error *err)
+{
+	struct meta_pool_info info;
+	int rc = meta_device_name_check(mapping->adapter, err);
+
+	if (rc == 0 && mapping->name)
+		rc = meta_device_name_check(mapping->name, err);
+	if (rc < 0)
+		return rc;
+	snprintf(spec->name, sizeof(spec->name), "%s", mapping->name ? mapping->name : "");
+	snprintf(spec->record.adapter, sizeof(spec->record.adapter), "%s", mapping->adapter);
+	spec->record.read_only = mapping->read_only;
+	spec->record.shared = mapping->shared;
+	if (mapping->disk)
+		spec->record.disk = meta_disk_number(mapping->disk);
+	else
+		rc = fill_path(ctx, mapping->path, &spec->record, err);
+	if (rc < 0)
+		return rc;
+	meta_pool_info(ctx->meta, &info);
+	rc = vtd_adapter_default(info.name, mapping->adapter, mapping->transport, adapter, err);
+	if (rc == 0)
+		spec->adapter = adapter;
+	return MIN(rc, 0);
+}
+
+int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json_t **ret_row, struct base_error *err)
+{
+	struct meta_vtd_spec spec = { 0 };
+	struct meta_adapter_record adapter;
+	struct meta_vtd_info vtd;
+	int rc = fill_spec(ctx, mapping, &spec, &adapter, err);
+
+	/* Whether it is really over, the catalogue decides. */
+	if (rc == 0 && mapping->disk && !mapping->shared)
+		(void)!meta_disk_wait_files(mapping->disk, 0, RELEASE_PATIENCE_NS);
+	if (rc == 0)
+		rc = create(ctx, &spec, &vtd, err);
+	if (rc < 0)
+		return rc;
+
+	json_t *rows = cmd_mappings_to_json(ctx, &(struct cmd_mapping_filter){ .vtd = vtd.name });
+
+	*ret_row = json_incref(json_array_get(rows, 0));
+	json_decref(rows);
+	return *ret_row ? 0 : base_error_set(err, -ENOMEM, "%s is mapped; out of memory for the answer", vtd.name);
+}
+
+/* Return: 0; CMD_ARG_ABSENT: *ret is NULL then; negative errno. */
+static int optional_text(const json_t *args, const char *option, char *buf, size_t room, const char **ret,
+			 struct base_error *err)
+{
+	int rc = cmd_arg_text(args, option, buf, room, err);
+
+	*ret = rc == 0 ? buf : NULL;
+	return rc;
+}
+
+int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option, struct meta_disk *disk,
+			json_t **ret_row, struct base_error *err)
+{
+	struct cmd_mapping mapping = { .disk = disk,
+				       .shared = cmd_arg_flag(args, "shared"),
+				       .read_only = cmd_arg_flag(args, "ro") };
+	char adapter[256], name[256], transport[64];
+	int rc = optional_text(args, "vadapter", adapter, sizeof(adapter), &mapping.adapter, err);
+
+	if (rc == CMD_ARG_ABSENT)
+		return base_error_set(err, -EINVAL, "-vadapter is missing: say where to, such as vhost0 or loop");
+	if (rc == 0)
+		rc = optional_text(args, name_option, name, sizeof(name), &mapping.name, err);
+	if (rc >= 0)
+		rc = optional_text(args, "transport", transport, sizeof(transport), &mapping.transport, err);
+	return rc < 0 ? rc : cmd_vtd_map(ctx, &mapping, ret_row, err);
+}
+
+int cmd_vtd_is_asked(const json_t *args, const char *name_option, struct base_error *err)
+{
+	const char *const others[] = { name_option, "shared", "ro", "transport" };
+
+	for (size_t i = 0; i < ARRAY_LEN(others) && !cmd_arg_is_set(args, "vadapter"); i++)
+		if (cmd_arg_is_set(args, others[i]))
+			return base_error_set(err, -EINVAL, "-%s goes with -vadapter", others[i]);
+	if (cmd_arg_is_set(args, "vadapter") && cmd_arg_is_set(args, "count"))
+		return base_error_set(err, -EINVAL, "-count and -vadapter can't go together: map the disks one by one");
+	return cmd_arg_is_set(args, "vadapter");
+}
+
+static void remove_again(struct cmd_context *ctx, struct meta_disk *disk, const char *name, struct base_error *err)
+{
+	struct base_error remove_err = { 0 };
+
+	if (cmd_disk_remove(ctx, disk, false, &remove_err) < 0)
+		base_error_wrap(err, "%s was made and stays (%s), but", name, remove_err.text);
+	else
+		base_error_wrap(err, "%s was not made", name);
+}
+
+int cmd_vtd_map_named(struct cmd_context *ctx, const json_t *args, const char *name_option, const char *name,
+		      bool made, json_t **ret_result, struct base_error *err)
+{
+	struct meta_disk *disk = NULL;
+	json_t *row = NULL;
+	int rc = cmd_disk_find(ctx, name, &disk, err);
+
+	if (rc == 0) {
+		ctx->subject = CMD_SUBJECT_NONE;
+		rc = cmd_vtd_map_by_args(ctx, args, name_option, disk, &row, err);
+		if (rc < 0 && made)
+			remove_again(ctx, disk, name, err);
+		meta_disk_put(disk);
+	}
+	if (rc < 0) {
+		json_decref(*ret_result);
+		*ret_result = NULL;
+		return rc;
+	}
+	if (!*ret_result)
+		*ret_result = json_object();
+	json_object_set_new(*ret_result, "mapping", row);
+	return 0;
+}
+
+/* ---- unmapping ---------------------------------------------------------------------------- */
+
+int cmd_vtd_unmap(struct cmd_context *ctx, const char *name, bool force, struct base_error *err)
+{
+	struct vtd_table *table = table_of(ctx);
+
+	return table ? vtd_table_unmap(table, name, force, err) : meta_vtd_remove(ctx->meta, name, err);
+}
+
+static bool maps(const struct meta_vtd_info *vtd, const struct meta_disk *disk, const char *path)
+{
+	if (disk)
+		return vtd->record.backing == META_BACKING_DISK && vtd->record.disk == meta_disk_number(disk);
+	return vtd->record.backing != META_BACKING_DISK && strcmp(vtd->record.path, path) == 0;
+}
+
+int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path, struct meta_vtd_info *ret,
+	       struct base_error *err)
+{
+	struct meta_vtd_info vtd = { 0 };
+	struct meta_disk_info info = { 0 };
+	unsigned count = 0;
+
+	if (disk)
+		meta_disk_info(disk, &info);
+	while (meta_vtd_next(ctx->meta, vtd.name, &vtd)) {
+		if (!maps(&vtd, disk, path))
+			continue;
+		if (count++ > 0)
+			return base_error_set(err, -EBUSY,
+					      "%s is mapped more than once, as %s and %s: say which with -vtd, or --all",
+					      disk ? info.record.name : path, ret->name, vtd.name);
+		*ret = vtd;
+	}
+	if (count == 0)
+		return base_error_set(err, -ENOENT, "%s is not mapped", disk ? info.record.name : path);
+	return 0;
+}
+
+/* ---- describing --------------------------------------------------------------------------- */
+
+static const char *type_of(const struct meta_vtd_record *rec)
+{
+	static const char *const types[] = {
+		[META_BACKING_DISK] = "cl_disk",
+		[META_BACKING_DEVICE] = "disk",
+		[META_BACKING_FILE] = "file",
+	};
+
+	return types[rec->backing];
+}
+
+static bool has_type(const json_t *types, const char *type)
+{
+	const json_t *it;
+	size_t i;
+
+	json_array_foreach(types, i, it)
+		if (strcmp(json_string_value(it), type) == 0)
+			return true;
+	return !types;
+}
+
+/* "web1.d9ce0a...", as VIOS writes a logical unit; a path as it is. */
+static json_t *backing_to_json(struct meta_disk *disk, const struct meta_vtd_record *rec)
+{
+	char uuid[BASE_UUID_TEXT_BYTES], text[NAME_BYTES_MAX + 1 + BASE_UUID_TEXT_BYTES];
+	struct meta_disk_info info;
+	size_t used;
+
+	if (!disk)
+		return rec->backing == META_BACKING_DISK ? json_null() : cmd_text_to_json(rec->path);
+	meta_disk_info(disk, &info);
+	used = (size_t)snprintf(text, sizeof(text), "%s.", info.record.name);
+	base_uuid_to_text(info.record.uuid, uuid);
+	for (const char *c = uuid; *c; c++)
+		if (*c != '-')
+			text[used++] = *c;
+	text[used] = '\0';
+	return cmd_text_to_json(text);
+}
+
+static json_t *stats_to_json(const struct vtd_io_stats *s)
+{
+	json_t *latency = json_array();
+
+	for (size_t i = 0; i < VTD_LATENCY_BUCKETS; i++)
+		json_array_append_new(latency, json_integer((json_int_t)s->latency[i]));
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "reads", (json_int_t)s->reads,
+			 "writes", (json_int_t)s->writes, "flushes", (json_int_t)s->flushes, "discards",
+			 (json_int_t)s->discards, "write_zeroes", (json_int_t)s->write_zeroes, "read_bytes",
+			 (json_int_t)s->read_bytes, "write_bytes", (json_int_t)s->write_bytes, "discard_bytes",
+			 (json_int_t)s->discard_bytes, "errors", (json_int_t)s->errors, "resubmitted",
+			 (json_int_t)s->resubmitted, "inflight", (json_int_t)s->inflight, "latency_log2_us", latency);
+}
+
+static void add_state(struct cmd_context *ctx, json_t *row, const char *name)
+{
+	struct vtd_table *table = table_of(ctx);
+	struct vtd_state state = { .reason = "the pool is not mounted" };
+
+	if (table)
+		vtd_table_state(table, name, &state);
+	json_object_set_new(row, "status", json_string(state.available ? "Available" : "Defined"));
+	json_object_set_new(row, "reason", state.available ? json_null() : cmd_text_to_json(state.reason));
+	json_object_set_new(row, "device", state.available ? cmd_text_to_json(state.status.device) : json_null());
+	json_object_set_new(row, "in_use", json_boolean(state.available && state.status.in_use));
+	json_object_set_new(row, "who", state.available && state.status.in_use ? cmd_text_to_json(state.status.who)
+									      : json_null());
+}
+
+static void add_stats(struct cmd_context *ctx, json_t *row, const char *name)
+{
+	struct vtd_table *table = table_of(ctx);
+	struct vtd_io_stats stats;
+	bool served = table && vtd_table_stats(table, name, &stats) == 0;
+
+	json_object_set_new(row, "stats", served ? stats_to_json(&stats) : json_null());
+}
+
+static json_t *row_of(struct cmd_context *ctx, const struct meta_vtd_info *vtd, bool with_stats)
+{
+	const struct meta_vtd_record *rec = &vtd->record;
+	struct meta_disk *disk = rec->backing == META_BACKING_DISK ? meta_disk_get_by_number(ctx->meta, rec->disk)
+								   : NULL;
+	struct meta_adapter_info adapter = { 0 };
+	bool known = meta_adapter_get(ctx->meta, rec->adapter, &adapter, NULL) == 0;
+	struct meta_disk_info info = { 0 };
+	char lun[24];
+
+	if (disk)
+		meta_disk_info(disk, &info);
+	snprintf(lun, sizeof(lun), "0x%016" PRIx64, rec->lun);
+
+	json_t *row = json_pack(
+		"{s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:I}", "svsa", rec->adapter,
+		"physloc", known ? cmd_text_to_json(adapter.record.physloc) : json_null(), "clientid",
+		known ? cmd_text_to_json(adapter.record.client) : json_null(), "vtd", vtd->name, "lun", lun, "type",
+		type_of(rec), "backing", backing_to_json(disk, rec), "bd",
+		disk ? cmd_text_to_json(info.record.name) : json_null(), "bdphysloc",
+		disk ? json_null() : cmd_text_to_json(rec->path), "mirrored", "false", "transport",
+		known ? meta_transport_to_text(adapter.record.transport) : "unknown", "read_only", rec->read_only,
+		"shared", rec->shared, "created_s", (json_int_t)rec->created_s);
+
+	add_state(ctx, row, vtd->name);
+	if (with_stats)
+		add_stats(ctx, row, vtd->name);
+	if (disk)
+		meta_disk_put(disk);
+	return row;
+}
+
+/* By adapter as they are listed, then by LUN. */
+static int by_place(const void *pa, const void *pb)
+{
+	const struct meta_vtd_info *a = pa, *b = pb;
+	size_t a_length = strlen(a->record.adapter), b_length = strlen(b->record.adapter);
+	int order = a_length != b_length ? (a_length < b_length ? -1 : 1) : strcmp(a->record.adapter, b->record.adapter);
+	uint32_t a_lun = meta_lun_to_index(a->record.lun), b_lun = meta_lun_to_index(b->record.lun);
+
+	return order ? order : (a_lun > b_lun) - (a_lun < b_lun);
+}
+
+static bool passes(const struct meta_vtd_info *vtd, const struct cmd_mapping_filter *filter)
+{
+	return (!filter->adapter || strcmp(filter->adapter, vtd->record.adapter) == 0) &&
+	       (!filter->vtd || strcmp(filter->vtd, vtd->name) == 0) && has_type(filter->types, type_of(&vtd->record));
+}
+
+json_t *cmd_mappings_to_json(struct cmd_context *ctx, const struct cmd_mapping_filter *filter)
+{
+	struct meta_vtd_info *all = NULL, vtd = { 0 };
+	json_t *rows = json_array();
+	size_t count = 0, room = 0;
+
+	while (meta_vtd_next(ctx->meta, vtd.name, &vtd)) {
+		if (!passes(&vtd, filter))
+			continue;
+		if (count == room) {
+			struct meta_vtd_info *more = realloc(all, (room = MAX(16, room * 2)) * sizeof(*all));
+			if (!more) {
+				free(all);
+				json_decref(rows);
+				return NULL;
+			}
+			all = more;
+		}
+		all[count++] = vtd;
+	}
+	if (count > 1)
+		qsort(all, count, sizeof(*all), by_place);
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(rows, row_of(ctx, &all[i], filter->with_stats));
+	free(all);
+	return rows;
+}
+
+json_t *cmd_adapters_to_json(struct cmd_context *ctx, const char *adapter)
+{
+	struct meta_adapter_info info = { 0 };
+	json_t *rows = json_array();
+
+	while (meta_adapter_next(ctx->meta, info.name, &info)) {
+		if (adapter && strcmp(adapter, info.name) != 0)
+			continue;
+		json_array_append_new(rows, json_pack("{s:s, s:s, s:o, s:o, s:i, s:I}", "svsa", info.name,
+						      "transport", meta_transport_to_text(info.record.transport),
+						      "physloc", cmd_text_to_json(info.record.physloc), "clientid",
+						      cmd_text_to_json(info.record.client), "vtds", (int)info.vtds,
+						      "created_s", (json_int_t)info.record.created_s));
+	}
+	return rows;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What several verbs do with adapters and VTDs (mkvdev, mkbdsp and lu -map; rmvdev,
+ * rmbdsp and lu -unmap; lsmap and lsdev), each once.
+ *
+ * With a daemon around, a mapping is recorded and served; without one it is recorded,
+ * and served from the next mount on.
+ *
+ * Context: CTL, on the open pool in ctx.
+ */
+#ifndef CMD_VTDS_H
+#define CMD_VTDS_H
+
+#include "cmd/verb.h"
+#include "meta/targets.h"
+
+struct cmd_mapping {
+	struct meta_disk *disk; /* what is mapped: a disk of the pool ... */
+	const char *path;       /* ... or this device or file, absolute; the other one is NULL */
+	const char *adapter;
+	const char *name;      /* of the VTD; NULL = the next vtscsiN */
+	const char *transport; /* NULL = what the adapter's name says */
+	bool read_only, shared;
+};
+
+/* Gives the VTD's row, as cmd_mappings_to_json has it. Return: 0; -EBUSY (err names the holder), -EEXIST, -ENOENT,
+ * -EINVAL, -ENAMETOOLONG; what the transport says. */
+MUST_CHECK int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json_t **ret_row,
+			   struct base_error *err);
+/* The mapping that the options -vadapter, name_option, -shared, -ro and -transport of args ask for, of disk. */
+MUST_CHECK int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option,
+				   struct meta_disk *disk, json_t **ret_row, struct base_error *err);
+/* Whether args ask for a mapping beside something else. Return: 1, 0; -EINVAL: options of a mapping without -vadapter,
+ * or with -count. */
+MUST_CHECK int cmd_vtd_is_asked(const json_t *args, const char *name_option, struct base_error *err);
+/* Maps the disk `name` by args. made: it was made just now, and is removed again if that fails. Adds the row to
+ * *ret_result, which is made if it is NULL and given up on failure. */
+MUST_CHECK int cmd_vtd_map_named(struct cmd_context *ctx, const json_t *args, const char *name_option,
+				 const char *name, bool made, json_t **ret_result, struct base_error *err);
+/* Return: 0; -ENOENT; -EBUSY: in use, err says by whom. */
+MUST_CHECK int cmd_vtd_unmap(struct cmd_context *ctx, const char *name, bool force, struct base_error *err);
+/* The only VTD of disk, or of path. Return: 0; -ENOENT: it is not mapped; -EBUSY: more than one, err names two. */
+MUST_CHECK int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path,
+			  struct meta_vtd_info *ret, struct base_error *err);
+
+struct cmd_mapping_filter {
+	const char *adapter; /* NULL = all */
+	const char *vtd;     /* NULL = all */
+	const json_t *types; /* array of strings, or NULL = all */
+	bool with_stats;
+};
+/* One row for each VTD, by adapter and LUN. New reference, NULL when memory is short. */
+json_t *cmd_mappings_to_json(struct cmd_context *ctx, const struct cmd_mapping_filter *filter);
+/* One row for each adapter; adapter: only this, NULL = all. */
+json_t *cmd_adapters_to_json(struct cmd_context *ctx, const char *adapter);
+
+#define CMD_OPTIONS_MAPPING                                                                                            \
+	{ "shared", NULL, CMD_FLAG, 0, NULL,                                                                           \
+	  "may be mapped a second time or be open as a file, if the other side is shared too" },                       \
+		{ "ro", NULL, CMD_FLAG, 0, NULL, "read-only for whoever it is mapped to" },                            \
+	{                                                                                                              \
+		"transport", NULL, CMD_TEXT, 0, "T",                                                                   \
+			"of an adapter that is made by this: vhost-user or loop. Without it, what its name says"       \
+	}
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The transport "vhost-user": a disk at a socket of its own, for one guest (vtd/vhost.h
+ * is the server).
+ *
+ * The sockets of an adapter lie in its directory, PHYSLOC, named by LUN: L1, L2 ... So
+ * what a guest's configuration says stays right when a disk is unmapped and another one
+ * takes its place. Directories that are missing are made, as far as they lie below one
+ * that is there; /run is empty after a restart of the machine.
+ *
+ * A unit opens the disk (ioc_disk_open) from start to stop. Rings are spread over the
+ * queue threads from another one on for each unit.
+ *
+ * Failure modes: a directory that can't be made, a socket somebody else listens on: the
+ * VTD is Defined with that as the reason.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "iocore/pool.h"
+#include "vtd/adapters.h"
+#include "vtd/transport.h"
+
+struct vhost_unit {
+	char socket[META_PHYSLOC_BYTES_MAX + 1];
+	struct ioc_bd *bd;
+	struct vtd_vhost *vhost;
+};
+
+/* Guests may run as other users, who have to get to their sockets; who may connect, the socket's mode says. */
+#define DIRECTORY_MODE 0755
+
+static int make_directories(const char *path, struct base_error *err)
+{
+	char part[META_PHYSLOC_BYTES_MAX + 1];
+	size_t length = strlen(path);
+
+	for (size_t i = 1; i <= length; i++) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		snprintf(part, sizeof(part), "%.*s", (int)i, path);
+		if (mkdir(part, DIRECTORY_MODE) < 0) {
+			if (errno != EEXIST)
+				return base_error_set_errno(err, -errno, "%s: can't make the directory", part);
+		} else if (chmod(part, DIRECTORY_MODE) < 0) { /* the daemon's umask */
+			return base_error_set_errno(err, -errno, "%s", part);
+		}
+	}
+	return 0;
+}
+
+static int listen_on(const struct vtd_env *env, const struct vtd_target *target, struct vhost_unit *unit,
+		     struct base_error *err)
+{
+	static _Atomic unsigned next_queue;
+	struct meta_disk_info info;
+
+	meta_disk_info(target->disk, &info);
+	struct vtd_vhost_args args = {
+		.pool = env->ioc,
+		.bd = unit->bd,
+		.name = target->name,
+		.socket_path = unit->socket,
+		.size_bytes = info.size_bytes,
+		.logical_block_bytes = info.record.logical_block_bytes,
+		.read_only = target->read_only,
+		.first_queue = atomic_fetch_add(&next_queue, 1) % ioc_pool_queue_count(env->ioc),
+	};
+	vtd_vhost_id(info.record.uuid, args.id);
+	return vtd_vhost_start(&args, &unit->vhost, err);
+}
+
+static int vhost_start(const struct vtd_env *env, const struct vtd_target *target, void **ret_unit,
+		       struct base_error *err)
+{
+	if (!target->disk)
+		return base_error_set(err, -EOPNOTSUPP, "%s: devices and files outside the pool can't be served yet",
+				      target->vtd->path);
+	struct vhost_unit *unit = calloc(1, sizeof(*unit));
+	if (!unit)
+		return base_error_set_errno(err, -ENOMEM, "%s", target->name);
+	vtd_adapter_socket(target->adapter, target->vtd->lun, unit->socket);
+	int rc = make_directories(target->adapter->physloc, err);
+	if (rc == 0)
+		rc = ioc_disk_open(env->ioc, target->disk, &unit->bd, err);
+	if (rc == 0) {
+		rc = listen_on(env, target, unit, err);
+		if (rc < 0)
+			ioc_disk_close(unit->bd);
+	}
+	if (rc < 0)
+		free(unit);
+	else
+		*ret_unit = unit;
+	return rc;
+}
+
+static void vhost_status(void *ctx, struct vtd_status *ret)
+{
+	struct vhost_unit *unit = ctx;
+	struct vtd_vhost_info info;
+
+	*ret = (struct vtd_status){ 0 };
+	vtd_vhost_info(unit->vhost, &info);
+	snprintf(ret->device, sizeof(ret->device), "%s", unit->socket);
+	ret->in_use = info.is_connected;
+	if (info.is_connected)
+		snprintf(ret->who, sizeof(ret->who), "a guest is connected (process %d of uid %u, %u rings)",
+			 (int)info.peer_pid, (unsigned)info.peer_uid, info.queues_running);
+}
+
+static int vhost_stop(void *ctx, bool force, struct base_error *err)
+{
+	struct vhost_unit *unit = ctx;
+	struct vtd_status status;
+
+	vhost_status(unit, &status);
+	if (status.in_use && !force)
+		return base_error_set(err, -EBUSY, "%s", status.who);
+	vtd_vhost_stop(unit->vhost);
+	ioc_disk_close(unit->bd);
+	free(unit);
+	return 0;
+}
+
+static void vhost_stats(void *ctx, struct vtd_io_stats *ret)
+{
+	vtd_vhost_stats(((struct vhost_unit *)ctx)->vhost, ret);
+}
+
+static void vhost_resized(void *ctx, uint64_t size_bytes)
+{
+	vtd_vhost_resized(((struct vhost_unit *)ctx)->vhost, size_bytes);
+}
+
+const struct vtd_transport_ops vtd_transport_vhost = {
+	.description = "Virtual Block Server Adapter (vhost-user)",
+	.start = vhost_start,
+	.stop = vhost_stop,
+	.status = vhost_status,
+	.stats = vhost_stats,
+	.resized = vhost_resized,
+};
