@@ -220,7 +220,7 @@ static void fill(const struct rig_disk *d, uint64_t sector, uint32_t version, ui
 
 static void answered(struct ioc_request *req, int result)
 {
-	*(int *)req->ctx = result;
+	*(volatile int *)req->ctx = result;
 }
 
 static int run_request(struct rig *rig, struct rig_disk *d, enum ioc_op op, unsigned flags, uint64_t offset,
@@ -228,7 +228,7 @@ static int run_request(struct rig *rig, struct rig_disk *d, enum ioc_op op, unsi
 {
 	static struct ioc_request req;
 	struct iovec iov = { data, length };
-	int result = 1;
+	volatile int result = 1; /* set by answered() */
 
 	req = (struct ioc_request){ .op = op,
 				    .flags = flags,
@@ -239,7 +239,7 @@ static int run_request(struct rig *rig, struct rig_disk *d, enum ioc_op op, unsi
 				    .segments = data ? &iov : NULL,
 				    .segment_count = data ? 1 : 0,
 				    .done = answered,
-				    .ctx = &result };
+				    .ctx = (void *)&result };
 	ioc_bd_submit(&req);
 	for (unsigned i = 0; result == 1; i++) {
 		if (i > STEPS_MAX)
