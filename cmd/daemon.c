@@ -54,6 +54,7 @@
 #include "cmd/daemon.h"
 #include "cmd/frame.h"
 #include "cmd/hook.h"
+#include "cmd/replace.h"
 #include "cmd/supervisor.h"
 #include "cmd/text.h"
 #include "fs/fs.h"
@@ -184,6 +185,8 @@ static void fill_service(struct daemon *d)
 		.pid = getpid(),
 		.started_s = (uint64_t)time(NULL),
 		.read_only = d->args->options.read_only,
+		.device_fd = d->kept.handles_fd >= 0 ? fs_device_fd(d->fs) : -1,
+		.handles_fd = d->kept.handles_fd,
 		.fault = d->fault,
 		.unmount = service_unmount,
 		.disk_changed = service_disk_changed,
@@ -338,6 +341,7 @@ static void block_signals(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, CMD_REPLACE_SIGNAL);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread is made, so in all of them */
 }
 
@@ -349,6 +353,7 @@ static int open_events(struct daemon *d, struct base_error *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, CMD_REPLACE_SIGNAL);
 	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	d->gone_fd = eventfd(0, EFD_CLOEXEC);
 	if (d->signal_fd < 0 || d->gone_fd < 0)
@@ -476,12 +481,31 @@ static void try_end(struct daemon *d)
 		force_end(d);
 }
 
+/* For a daemon that takes over: verbs end, nothing is unmounted, what is not answered is sent to that one. */
+static void make_way(struct daemon *d)
+{
+	int r = d->kept.handles_fd < 0 ? -EOPNOTSUPP : meta_pool_commit(d->meta);
+
+	if (r < 0) {
+		log_error("pool %s: another daemon wants to take over, but %s: this one stays", d->args->pool.name,
+			  r == -EOPNOTSUPP ? "the mount has no supervisor" : "the last commit failed");
+		return;
+	}
+	cmd_dispatch_stop(d->dispatch);
+	log_info("pool %s: another daemon takes over the mount: this one ends", d->args->pool.name);
+	_exit(CMD_EXIT_OK);
+}
+
 static void take_signal(struct daemon *d)
 {
 	struct signalfd_siginfo info;
 
 	if (read(d->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == CMD_REPLACE_SIGNAL) {
+		make_way(d);
+		return;
+	}
 	log_info("pool %s: %s: unmounting", d->args->pool.name,
 		 info.ssi_signo == SIGINT ? "interrupted" : "terminated");
 	cmd_env_notify("STOPPING=1");
@@ -661,7 +685,7 @@ static int run_daemon(void *ctx, const struct cmd_kept *kept)
 {
 	const struct background *b = ctx;
 
-	return kept->device_fd < 0 ? run_first(b, kept) : run_next(b->args, kept);
+	return b->report_fd >= 0 ? run_first(b, kept) : run_next(b->args, kept);
 }
 
 /* The supervisor: what it has of the command's must not keep a terminal or the command waiting. */
@@ -689,9 +713,8 @@ static void tell_given_up(const struct cmd_daemon_args *args, int status)
 }
 
 /* The child. Does not return. */
-static void run_in_background(const struct cmd_daemon_args *args, int report_fd)
+static void run_in_background(const struct cmd_daemon_args *args, const struct cmd_kept *kept, int report_fd)
 {
-	static const struct cmd_kept nothing = CMD_KEPT_NOTHING;
 	struct background b = { .args = args, .report_fd = report_fd };
 	struct base_error err = { 0 };
 
@@ -699,11 +722,11 @@ static void run_in_background(const struct cmd_daemon_args *args, int report_fd)
 	if (chdir("/") < 0)
 		log_debug("can't leave the working directory: %m");
 	if (!args->options.survive)
-		exit(run_daemon(&b, &nothing)); /* not _exit: a sanitizer reports leaks at exit */
+		exit(run_daemon(&b, kept)); /* not _exit: a sanitizer reports leaks at exit */
 	block_signals();
 	block_child_signals();
 
-	int r = cmd_supervise(run_daemon, detach, &b, &err);
+	int r = cmd_supervise(run_daemon, detach, &b, kept, &err);
 
 	if (r < 0 && b.report_fd >= 0)
 		(void)send_report(b.report_fd, r, NULL, &err);
@@ -765,7 +788,8 @@ static int supervise_in_foreground(const struct cmd_daemon_args *args, json_t **
 	block_signals();
 	block_child_signals();
 
-	int r = cmd_supervise(run_child, NULL, (void *)args, err);
+	struct cmd_kept kept = CMD_KEPT_NOTHING;
+	int r = cmd_supervise(run_child, NULL, (void *)args, &kept, err);
 
 	if (r < 0)
 		return r;
@@ -779,6 +803,8 @@ static int supervise_in_foreground(const struct cmd_daemon_args *args, json_t **
 
 int cmd_daemon_start(const struct cmd_daemon_args *args, json_t **ret_result, struct base_error *err)
 {
+	struct cmd_kept kept = CMD_KEPT_NOTHING;
+	uint64_t began_ns = base_clock_ns();
 	int fds[2];
 
 	if (args->foreground)
@@ -787,12 +813,18 @@ int cmd_daemon_start(const struct cmd_daemon_args *args, json_t **ret_result, st
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return base_error_set_errno(err, -errno, "can't start the daemon");
 	fflush(NULL); /* nothing buffered is to come out twice */
+	if (args->replace) {
+		int rc = cmd_replace_begin(args, &kept, err);
+
+		if (rc < 0)
+			return rc;
+	}
 
 	pid_t child = fork();
 
 	if (child == 0) {
 		close(fds[0]);
-		run_in_background(args, fds[1]);
+		run_in_background(args, &kept, fds[1]);
 	}
 	close(fds[1]);
 
@@ -800,5 +832,8 @@ int cmd_daemon_start(const struct cmd_daemon_args *args, json_t **ret_result, st
 			  : await_report(fds[0], child, ret_result, err);
 
 	close(fds[0]);
+	if (r == 0 && args->replace)
+		json_object_set_new(*ret_result, "replaced_ms",
+				    json_integer((json_int_t)((base_clock_ns() - began_ns) / 1000000)));
 	return r;
 }

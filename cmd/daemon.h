@@ -21,6 +21,7 @@ struct cmd_daemon_args {
 	struct cmd_mount_options options;
 	char given_options[512]; /* as typed, to be shown */
 	bool foreground;         /* serve in this process; return when the mount is gone */
+	bool replace;            /* take over from the daemon that serves the mount now (replace.c) */
 };
 
 /*

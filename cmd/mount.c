@@ -24,6 +24,7 @@
 #include "cmd/daemon.h"
 #include "cmd/hook.h"
 #include "cmd/paths.h"
+#include "cmd/replace.h"
 #include "cmd/text.h"
 
 static const struct cmd_option options[] = {
@@ -34,6 +35,8 @@ static const struct cmd_option options[] = {
 	{ "allow-other", "allow_other", CMD_FLAG, 0, NULL, "for all users, by the files' permissions" },
 	{ "survive", NULL, CMD_FLAG, 0, NULL,
 	  "keep the mount when the daemon dies, and start another: open files wait instead of failing (Linux 6.9)" },
+	{ "replace", NULL, CMD_FLAG, 0, NULL,
+	  "take over from the daemon that serves MOUNTPOINT (mounted with -survive): for upgrades, files stay open" },
 	{ "engine", NULL, CMD_TEXT, 0, "NAME",
 	  "uring or threads, instead of what works best here; or fault:RULES, to rehearse" },
 	{ "queues", NULL, CMD_NUMBER, 0, "N", "queue threads (one a core, at most 8)" },
@@ -117,8 +120,12 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 	int r = find_places(ctx, args, d, err);
 
 	d->foreground = cmd_arg_flag(args, "foreground");
+	d->replace = cmd_arg_flag(args, "replace");
+	if (r == 0 && d->replace && d->foreground)
+		r = base_error_set(err, -EINVAL, "-replace and -foreground: not together");
 	if (r == 0)
 		r = read_options(args, d, err);
+	d->options.survive |= d->replace;
 	if (r == 0 && lies_in(d->options.faults, d->mountpoint))
 		r = base_error_set(err, -EINVAL, "%s: the file of rules must not lie in the mount itself",
 				   d->options.faults);
@@ -131,7 +138,7 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 const struct cmd_verb cmd_mount = {
 	.name = "mount",
 	.summary = "mount a pool",
-	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-survive] [-engine NAME] "
+	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-survive] [-replace] [-engine NAME] "
 		    "[-queues N] [-hook PROGRAM] [-f]",
 	.about = "Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
 		 "that serves the mount until it is unmounted; the command returns when the mount answers. The "
@@ -143,10 +150,14 @@ const struct cmd_verb cmd_mount = {
 		 "With -survive a small process beside the daemon keeps the mount. If the daemon is killed or crashes, "
 		 "another one takes over: programs, mappings and loop devices on the files wait for a moment and see no "
 		 "error, and nothing that was completed is lost.\n"
+		 "With -replace, after an upgrade, this command's daemon takes over from the one that serves MOUNTPOINT "
+		 "now, in the same way. Give the other options again.\n"
 		 "SIGTERM to the daemon unmounts: what is under way is finished and everything is committed. `mount "
 		 "-t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
 	.examples = "bdfs mount vms /srv/vms\n"
-		    "bdfs mount vms /srv/vms -o ro,allow_other",
+		    "bdfs mount vms /srv/vms -o ro,allow_other\n"
+		    "bdfs mount vms /srv/vms -survive -replace",
 	.options = options,
 	.local = local,
+	.run = cmd_replace_serve,
 };

@@ -154,7 +154,8 @@ static int open_supervisor(struct supervisor *s, struct base_error *err)
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s->signal_fd < 0)
 		return base_error_set_errno(err, -errno, "can't set up the supervisor");
-	s->kept.handles_fd = fs_handles_make();
+	if (s->kept.handles_fd < 0)
+		s->kept.handles_fd = fs_handles_make();
 	if (s->kept.handles_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return base_error_set_errno(err, s->kept.handles_fd < 0 ? s->kept.handles_fd : -errno,
 					    "can't set up the supervisor");
@@ -164,9 +165,9 @@ static int open_supervisor(struct supervisor *s, struct base_error *err)
 }
 
 int cmd_supervise(int (*run)(void *ctx, const struct cmd_kept *kept), void (*detach)(void *ctx), void *ctx,
-		  struct base_error *err)
+		  const struct cmd_kept *begin, struct base_error *err)
 {
-	struct supervisor s = { .kept = CMD_KEPT_NOTHING, .receive_fd = -1 };
+	struct supervisor s = { .kept = *begin, .receive_fd = -1 };
 	int status = 0, rc = open_supervisor(&s, err);
 
 	if (rc < 0)

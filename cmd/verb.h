@@ -62,6 +62,7 @@ struct cmd_service {
 	pid_t pid;
 	uint64_t started_s; /* seconds since the epoch */
 	bool read_only;
+	int device_fd, handles_fd; /* of a mount that survives the daemon; -1 */
 	struct base_fault *fault; /* NULL, or the rules of faults that are injected */
 	/* Asks for the unmount. 0: on its way; -EBUSY: files are open; other negative errno. */
 	int (*unmount)(const struct cmd_service *service, bool lazy, struct base_error *err);
