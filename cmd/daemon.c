@@ -32,6 +32,7 @@
  * report to and undoes all. A failed close is logged, answered and the exit
  * status.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -712,6 +713,26 @@ static void tell_given_up(const struct cmd_daemon_args *args, int status)
 		  args->pool.name, status - 128, args->mountpoint);
 }
 
+/*
+ * What the command has inherited must not stay open as long as the daemon lives: least of all a file in the mount
+ * that it takes over.
+ */
+static void close_inherited(int report_fd, const struct cmd_kept *kept)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		int fd = atoi(entry->d_name);
+
+		if (fd > STDERR_FILENO && fd != dirfd(dir) && fd != report_fd && fd != kept->device_fd &&
+		    fd != kept->handles_fd)
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 /* The child. Does not return. */
 static void run_in_background(const struct cmd_daemon_args *args, const struct cmd_kept *kept, int report_fd)
 {
@@ -719,6 +740,7 @@ static void run_in_background(const struct cmd_daemon_args *args, const struct c
 	struct base_error err = { 0 };
 
 	setsid();
+	close_inherited(report_fd, kept);
 	if (chdir("/") < 0)
 		log_debug("can't leave the working directory: %m");
 	if (!args->options.survive)
