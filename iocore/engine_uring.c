@@ -251,7 +251,7 @@ static bool cancel_asked(struct uring *u)
 	for (struct ioc_io *io = u->armed; io; io = io->next) {
 		if (atomic_load_explicit(&io->cancel, memory_order_relaxed) != 1)
 			continue;
-		/* It is in one of the two states; the other cancellation finds nothing. Sent twice if only the first got
+		/* It is in one of two states; the other cancellation finds nothing. Sent twice if only the first got
 		 * an SQE: that finds nothing either. */
 		if (cancel(u, io, TAG_OP) && cancel(u, io, TAG_POLL))
 			atomic_store_explicit(&io->cancel, 2, memory_order_relaxed);

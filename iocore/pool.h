@@ -41,6 +41,7 @@ MUST_CHECK int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args 
 /* Every request has been answered and every bd closed before this is called. */
 void ioc_pool_close(struct ioc_pool *pool);
 
+struct meta_pool *ioc_pool_meta(struct ioc_pool *pool);              /* any thread */
 const char *ioc_pool_engine_name(const struct ioc_pool *pool);       /* any thread */
 const char *ioc_pool_engine_why(const struct ioc_pool *pool);        /* why not io_uring, or NULL; any thread */
 unsigned ioc_pool_queue_count(const struct ioc_pool *pool);          /* any thread */

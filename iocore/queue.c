@@ -220,6 +220,11 @@ int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, stru
 	return 0;
 }
 
+struct meta_pool *ioc_pool_meta(struct ioc_pool *pool)
+{
+	return pool->meta;
+}
+
 const char *ioc_pool_engine_name(const struct ioc_pool *pool)
 {
 	return pool->queues[0].engine->ops->name;

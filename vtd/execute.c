@@ -148,7 +148,12 @@ static void on_done(struct ioc_request *io, int result)
 	struct vtd_io *req = container_of(io, struct vtd_io, io);
 
 	if (result < 0) {
-		answer_result(req, result);
+		/* Who has gone is told nothing: if it comes back with an inflight region the request is tried again,
+		 * and a write that was held for space when the daemon had to end fails for no guest. */
+		if (atomic_load_explicit(&req->ring->vhost->is_ending, memory_order_relaxed))
+			vtd_ring_abandoned(req);
+		else
+			answer_result(req, result);
 		return;
 	}
 	req->bytes_done += req->slice_bytes;

@@ -96,6 +96,8 @@ struct vtd_ring {
 	/* a call from the control thread to Q */
 	struct base_msg call;
 	struct base_park park;
+	struct base_park stop_park;
+	_Atomic bool is_stopped;
 	int new_call_fd;
 	struct vtd_ring_stats stats;
 };
@@ -110,6 +112,7 @@ struct vtd_vhost {
 	/* const */
 	struct ioc_pool *pool;
 	struct ioc_bd *bd;
+	struct meta_disk *disk; /* or NULL */
 	char *name, *socket_path;
 	uint32_t logical_block_bytes;
 	char id[VTD_VHOST_ID_BYTES];
@@ -147,6 +150,7 @@ static inline void vtd_count(_Atomic uint64_t *counter, uint64_t n)
 /* ---- ring.c. The control thread calls these ----------------------------------------------- */
 
 void vtd_ring_init(struct vtd_ring *ring, struct vtd_vhost *vhost, unsigned index, struct ioc_queue *queue);
+void vtd_ring_done(struct vtd_ring *ring);
 /* Everything is set, memory is mapped, the ring does not run. Return: 0; -EPROTO (ret_why); -ENOMEM. */
 MUST_CHECK int vtd_ring_start(struct vtd_ring *ring, const char **ret_why);
 /* Waits until nothing of the ring is in flight; ring->base is where it stands then. */

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "meta/io.h"
 #include "vtd/internal.h"
 
 /* Chains that a turn takes, so that others of the same queue have their turn too. */
@@ -39,6 +40,7 @@
 /* From fastpath: less is not worth a system call saved, more is a core lost. */
 #define POLL_NS_FIRST 4000
 #define POLL_NS_MAX 50000
+#define STOP_LOOK_NS 20000000
 
 static void post_turn(struct vtd_ring *ring);
 static void end_stop(struct vtd_ring *ring);
@@ -365,8 +367,8 @@ static void end_stop(struct vtd_ring *ring)
 	if (ring->inflight > 0 || ring->is_kick_armed || ring->is_turn_posted)
 		return;
 	publish(ring);
-	/* Nothing of the ring after this: the control thread may free it. */
-	base_park_wake(&ring->park);
+	atomic_store(&ring->is_stopped, true);
+	base_park_wake(&ring->stop_park);
 }
 
 static void run_stop(struct base_msg *msg)
@@ -379,11 +381,31 @@ static void run_stop(struct base_msg *msg)
 	end_stop(ring);
 }
 
+static void run_nothing(struct base_msg *msg)
+{
+	base_park_wake(&container_of(msg, struct vtd_ring, call)->park);
+}
+
 void vtd_ring_stop(struct vtd_ring *ring)
 {
+	struct vtd_vhost *vhost = ring->vhost;
+
 	if (!ring->is_running)
 		return;
-	call_queue(ring, run_stop);
+	atomic_store(&ring->is_stopped, false);
+	ring->call.run = run_stop;
+	ioc_queue_post(ring->queue, &ring->call);
+	/* A write that a full pool holds would keep the front end, and perhaps its whole machine, waiting for a
+	 * minute. Others may begin to be held meanwhile, so it is said again. */
+	for (;;) {
+		base_park_wait(&ring->stop_park, base_clock_ns() + STOP_LOOK_NS);
+		if (atomic_load(&ring->is_stopped))
+			break;
+		if (vhost->disk)
+			meta_hold_end(ioc_pool_meta(vhost->pool), vhost->disk);
+	}
+	/* Once round the queue, so that it is done with the ring and what it waits on. */
+	call_queue(ring, run_nothing);
 	ring->is_running = false;
 	ring->base = vtd_vring_base(&ring->work->vring);
 }
@@ -445,4 +467,13 @@ void vtd_ring_init(struct vtd_ring *ring, struct vtd_vhost *vhost, unsigned inde
 	ring->turn.run = run_turn;
 	ring->kick_io.done = on_kick;
 	base_park_init(&ring->park);
+	base_park_init(&ring->stop_park);
+}
+
+void vtd_ring_done(struct vtd_ring *ring)
+{
+	if (!ring->vhost)
+		return; /* never initialised */
+	base_park_done(&ring->park);
+	base_park_done(&ring->stop_park);
 }

@@ -257,7 +257,7 @@ static int open_socket(const char *path, mode_t mode, int *ret, struct base_erro
 static void free_vhost(struct vtd_vhost *vhost)
 {
 	for (unsigned i = 0; vhost->rings && i < vhost->queues; i++)
-		base_park_done(&vhost->rings[i].park);
+		vtd_ring_done(&vhost->rings[i]);
 	if (vhost->listen_fd >= 0) {
 		/* In this order: once nobody listens, another daemon may put its own there. */
 		unlink(vhost->socket_path);
@@ -291,6 +291,7 @@ static int fill(struct vtd_vhost *vhost, const struct vtd_vhost_args *args)
 
 	vhost->pool = args->pool;
 	vhost->bd = args->bd;
+	vhost->disk = args->disk;
 	vhost->logical_block_bytes = args->logical_block_bytes ? args->logical_block_bytes : VTD_SECTOR_BYTES;
 	vhost->is_read_only = args->read_only;
 	vhost->queues = args->queues ? args->queues : threads;

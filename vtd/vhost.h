@@ -32,6 +32,7 @@
 
 struct ioc_bd;
 struct ioc_pool;
+struct meta_disk;
 struct vtd_vhost;
 
 #define VTD_VHOST_QUEUES_MAX 64
@@ -43,6 +44,7 @@ struct vtd_vhost;
 struct vtd_vhost_args {
 	struct ioc_pool *pool;   /* whose queue threads serve; outlives the device */
 	struct ioc_bd *bd;       /* open until vtd_vhost_stop() has returned */
+	struct meta_disk *disk;  /* whose held writes end when a ring has to stop; NULL: not a disk of the pool */
 	const char *name;        /* of the VTD, for messages; copied */
 	const char *socket_path; /* at most VTD_VHOST_PATH_BYTES_MAX bytes; copied */
 	mode_t socket_mode;      /* 0 = 0600: who may connect is who may write to the socket's file */

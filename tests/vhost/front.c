@@ -336,10 +336,11 @@ struct piece {
 	uint16_t flags;
 };
 
-static unsigned pieces_of(struct front_slot *slot, struct piece p[FRONT_CHAIN])
+static unsigned pieces_of(const struct front *f, struct front_slot *slot, struct piece p[FRONT_CHAIN])
 {
 	bool is_in = slot->type == VIRTIO_BLK_T_IN || slot->type == VIRTIO_BLK_T_GET_ID;
-	uint32_t first = slot->bytes > 4096 ? slot->bytes / 2 + 100 : slot->bytes; /* not on a sector's border */
+	uint32_t first = slot->bytes > 4096 && !f->o.whole ? slot->bytes / 2 + 100
+							   : slot->bytes; /* not on a sector's border */
 	unsigned n = 0;
 
 	p[n++] = (struct piece){ slot->header, sizeof(*slot->header), 0 };
@@ -446,7 +447,7 @@ void front_submit(struct front *f, unsigned q, struct front_slot *slot, uint32_t
 	slot->bytes = bytes;
 	*slot->header = (struct virtio_blk_outhdr){ .type = type, .sector = sector };
 	*slot->status = 0xff;
-	unsigned n = pieces_of(slot, p);
+	unsigned n = pieces_of(f, slot, p);
 	if (f->o.packed)
 		submit_packed(f, queue, id, slot, p, n);
 	else

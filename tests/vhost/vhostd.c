@@ -114,6 +114,7 @@ static int add_target(char *words)
 	}
 	meta_disk_info(t->disk, &info);
 	args.bd = t->bd;
+	args.disk = t->disk;
 	args.size_bytes = info.size_bytes;
 	args.first_queue = target_count++;
 	vtd_vhost_id(info.record.uuid, args.id);
@@ -142,7 +143,8 @@ static void print_info(struct target *t)
 	vtd_vhost_info(t->vhost, &info);
 	vtd_vhost_stats(t->vhost, &s);
 	printf("connected=%d connections=%llu bad=%llu running=%u packed=%d event_idx=%d inflight_region=%d wb=%d "
-	       "reads=%llu writes=%llu flushes=%llu discards=%llu zeroes=%llu errors=%llu resubmitted=%llu inflight=%llu "
+	       "reads=%llu writes=%llu flushes=%llu discards=%llu zeroes=%llu errors=%llu resubmitted=%llu "
+	       "inflight=%llu "
 	       "error=%s\n",
 	       info.is_connected, (unsigned long long)info.connections, (unsigned long long)info.ended_badly,
 	       info.queues_running, info.has_packed, info.has_event_idx, info.has_inflight, info.is_write_back,
