@@ -63,6 +63,7 @@ static int listen_on(const struct vtd_env *env, const struct vtd_target *target,
 	struct vtd_vhost_args args = {
 		.pool = env->ioc,
 		.bd = unit->bd,
+		.disk = target->disk,
 		.name = target->name,
 		.socket_path = unit->socket,
 		.size_bytes = info.size_bytes,
