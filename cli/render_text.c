@@ -297,6 +297,27 @@ static bool print_alert(const json_t *result)
 	return !json_object_get(result, "alerts");
 }
 
+static bool print_lv(const json_t *result)
+{
+	print_name(json_object_get(result, "lv"), "name");
+	putchar('\n');
+	return true;
+}
+
+static bool print_removed_lvs(const json_t *result)
+{
+	const json_t *removed = json_object_get(result, "removed_lvs"), *volume;
+	size_t i;
+
+	json_array_foreach(removed, i, volume)
+	{
+		printf("rmlv: Logical volume ");
+		print_name(volume, "name");
+		printf(" is removed.\n");
+	}
+	return true;
+}
+
 static bool print_nothing(const json_t *result)
 {
 	return true;
@@ -306,10 +327,14 @@ static const struct {
 	const struct cmd_verb *verb;
 	bool (*print)(const json_t *result);
 } texts[] = {
-	{ &cmd_lssp, print_lssp },        { &cmd_lu, print_lu },          { &cmd_mkbdsp, print_lu },
-	{ &cmd_rmbdsp, print_lu },        { &cmd_check, print_check },    { &cmd_chbdsp, print_lu },
-	{ &cmd_mksp, print_mksp },        { &cmd_mount, print_mount },    { &cmd_chsp, print_nothing },
-	{ &cmd_rmsp, print_nothing },     { &cmd_umount, print_nothing }, { &cmd_alert, print_alert },
+	{ &cmd_lssp, print_lssp },        { &cmd_lu, print_lu },
+	{ &cmd_mkbdsp, print_lu },        { &cmd_rmbdsp, print_lu },
+	{ &cmd_check, print_check },      { &cmd_chbdsp, print_lu },
+	{ &cmd_mksp, print_mksp },        { &cmd_mount, print_mount },
+	{ &cmd_chsp, print_nothing },     { &cmd_rmsp, print_nothing },
+	{ &cmd_umount, print_nothing },   { &cmd_alert, print_alert },
+	{ &cmd_mklv, print_lv },          { &cmd_cplv, print_lv },
+	{ &cmd_extendlv, print_nothing }, { &cmd_rmlv, print_removed_lvs },
 	{ &cmd_restore, print_restored },
 	{ &cmd_mkvdev, print_mapping },   { &cmd_rmvdev, print_unmapped }, { &cmd_rmdev, print_unmapped },
 	{ &cmd_chdev, print_changed },    { &cmd_lsmap, cli_print_map },

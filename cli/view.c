@@ -336,12 +336,53 @@ static const struct cli_column devices[] = {
 	{ 0 },
 };
 
+static const struct cli_column volumes[] = {
+	{ "lvname", "LV NAME", false, false, cell_text, "name" },
+	{ "type", "TYPE", false, false, cell_text, "kind" },
+	{ "lps", "LPs", true, false, cell_count, "partitions" },
+	{ "pps", "PPs", true, false, cell_count, "partitions" },
+	{ "state", "LV STATE", false, false, cell_text, "state" },
+	{ "size", "SIZE(MB)", true, false, cell_mb_up, "size_bytes" },
+	{ "udid", "UDID", false, true, cell_udid, "uuid" },
+	{ 0 },
+};
+
+static const struct cli_column volume[] = {
+	{ "lvname", "LOGICAL VOLUME", false, false, cell_text, "name" },
+	{ "udid", "LV IDENTIFIER", false, false, cell_udid, "uuid" },
+	{ "type", "TYPE", false, false, cell_text, "kind" },
+	{ "state", "LV STATE", false, false, cell_text, "state" },
+	{ "ppsize", "PP SIZE(MB)", true, false, cell_mb_up, "partition_bytes" },
+	{ "lps", "LPs", true, false, cell_count, "partitions" },
+	{ "pps", "PPs", true, false, cell_count, "partitions" },
+	{ "size", "SIZE(MB)", true, false, cell_mb_up, "size_bytes" },
+	{ 0 },
+};
+
+static const struct cli_column extents[] = {
+	{ "offset", "OFFSET", true, false, cell_count, "offset_bytes" },
+	{ "size", "BYTES", true, false, cell_count, "bytes" },
+	{ "pv", "PV", false, false, cell_text, "pv" },
+	{ "pvoffset", "PV OFFSET", true, false, cell_count, "pv_offset_bytes" },
+	{ 0 },
+};
+
+static const struct cli_column shares[] = {
+	{ "pv", "PV", false, false, cell_text, "pv" },
+	{ "size", "SIZE(MB)", true, false, cell_mb_up, "bytes" },
+	{ "pps", "PPs", true, false, cell_count, "partitions" },
+	{ "extents", "EXTENTS", true, false, cell_count, "extents" },
+	{ 0 },
+};
+
 static const struct cli_view views[] = {
 	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },       { "lssp", "pvs", false, pvs },
 	{ "lu", "lus", false, lus },       { "lu", "verbose", true, verbose },  { "lu", "disks", false, lus },
 	{ "mkbdsp", "disks", false, lus }, { "alert", "alerts", true, alerts }, { "events", "events", false, events },
 	{ "lsmap", "mappings", false, mappings }, { "lsmap", "stats", false, stats },
 	{ "lsdev", "devices", false, devices },
+	{ "lslv", "volumes", false, volumes }, { "lslv", "volume", true, volume },
+	{ "lslv", "extents", false, extents }, { "lslv", "pvs", false, shares },
 };
 
 const struct cli_view *cli_view_find(const char *verb, const json_t *result)

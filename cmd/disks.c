@@ -29,6 +29,7 @@
 #include "cmd/args.h"
 #include "cmd/disks.h"
 #include "cmd/text.h"
+#include "cmd/volumes.h"
 #include "iocore/pool.h"
 #include "meta/pool.h"
 #include "meta/snapshot.h"
@@ -233,6 +234,10 @@ int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t ne
 
 	if (r < 0)
 		return r;
+	if (meta_disk_kind(disk) == META_DISK_LV && new_bytes < meta_disk_size(disk))
+		return base_error_set(err, -EINVAL, "%s: is a logical volume, which never gets smaller", name);
+	if (meta_disk_kind(disk) == META_DISK_LV)
+		return cmd_volume_extend(ctx, disk, new_bytes, err) < 0 ? base_error_wrap(err, "%s", name) : 0;
 	if (new_bytes < meta_disk_size(disk)) {
 		r = meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS);
 		if (r < 0)

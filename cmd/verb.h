@@ -141,5 +141,6 @@ extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, 
 extern const struct cmd_verb cmd_restore;
 extern const struct cmd_verb cmd_alert, cmd_events;
 extern const struct cmd_verb cmd_mkvdev, cmd_rmvdev, cmd_lsmap, cmd_lsdev, cmd_chdev, cmd_rmdev;
+extern const struct cmd_verb cmd_mklv, cmd_lslv, cmd_extendlv, cmd_rmlv, cmd_cplv;
 
 #endif

@@ -154,7 +154,7 @@ struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, cons
 	return disk;
 }
 
-static void store_link(struct meta_store *store)
+void catalog_link_store(struct meta_store *store)
 {
 	store->refs = 1;
 	store->next = store->pool->stores;
@@ -180,7 +180,7 @@ void store_put(struct meta_store *store)
 
 void catalog_insert(struct meta_disk *disk)
 {
-	store_link(disk->store);
+	catalog_link_store(disk->store);
 	insert(disk);
 }
 
@@ -201,11 +201,16 @@ void catalog_rename(struct meta_disk *disk, const char *new_name)
 	insert_name(disk);
 }
 
+void catalog_disk_drop(struct meta_disk *disk)
+{
+	pthread_mutex_destroy(&disk->size_lock);
+	free(disk);
+}
+
 void catalog_disk_unmake(struct meta_disk *disk)
 {
 	store_free(disk->store);
-	pthread_mutex_destroy(&disk->size_lock);
-	free(disk);
+	catalog_disk_drop(disk);
 }
 
 void disk_free(struct meta_disk *disk)
@@ -251,7 +256,7 @@ static int load_layer(struct meta_pool *pool, uint64_t id, const struct db_value
 	struct meta_store *store = store_new(pool, id, &rec);
 	if (!store)
 		return base_error_set_errno(err, -ENOMEM, "layers");
-	store_link(store);
+	catalog_link_store(store);
 	atomic_fetch_add(&pool->space.mapped, rec.chunks_owned);
 	return 0;
 }

@@ -31,7 +31,7 @@ struct create_args {
 	struct meta_disk **disks; /* count structs, made before the transaction */
 };
 
-static int check_spec(const struct meta_disk_spec *spec, struct base_error *err)
+int catalog_check_spec(const struct meta_disk_spec *spec, struct base_error *err)
 {
 	char text[BASE_SIZE_TEXT_BYTES];
 	int rc = meta_name_check(spec->name, err);
@@ -43,12 +43,10 @@ static int check_spec(const struct meta_disk_spec *spec, struct base_error *err)
 				      base_size_to_text(DISK_BYTES_MAX, text));
 	if (spec->logical_block_bytes != 0 && spec->logical_block_bytes != 512 && spec->logical_block_bytes != 4096)
 		return base_error_set(err, -EINVAL, "%s: a logical block is 512 or 4096 bytes", spec->name);
-	if (spec->kind != META_DISK_THIN && spec->kind != META_DISK_THICK)
-		return base_error_set(err, -EINVAL, "%s: a disk is made thin or thick", spec->name);
 	return 0;
 }
 
-static void fill_record(const struct meta_disk_spec *spec, struct meta_disk_record *rec)
+void catalog_fill_record(const struct meta_disk_spec *spec, struct meta_disk_record *rec)
 {
 	*rec = (struct meta_disk_record){
 		.uuid = base_uuid_new(),
@@ -97,7 +95,7 @@ static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk
 		meta_disk_put(taken);
 		return base_error_set(call->err, -EEXIST, "there is a disk named %s already", spec->name);
 	}
-	fill_record(spec, &rec);
+	catalog_fill_record(spec, &rec);
 	rec.head_layer = layer_id;
 	struct meta_store *store = store_new(args->pool, layer_id, &layer);
 	if (!store)
@@ -185,7 +183,7 @@ int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs,
 	int rc = 0;
 
 	for (size_t i = 0; i < count && rc == 0; i++)
-		rc = check_spec(&specs[i], err);
+		rc = catalog_check_spec(&specs[i], err);
 	if (rc == 0)
 		rc = check_twins(specs, count, err);
 	if (rc == 0 && reserve_is_short(pool))

@@ -268,7 +268,7 @@ static int by_number(const void *pa, const void *pb)
 	return *a < *b ? -1 : *a > *b;
 }
 
-static int write_space_group(struct meta_pool *pool, struct db_txn *txn, uint64_t group)
+int commit_put_space_group(struct meta_pool *pool, struct db_txn *txn, uint64_t group)
 {
 	struct meta_space_record rec;
 	uint8_t buf[DB_VALUE_BYTES_MAX];
@@ -314,7 +314,7 @@ static int write_space(struct meta_pool *pool, struct db_txn *txn)
 		qsort(work->groups, touched, sizeof(*work->groups), by_number);
 	for (size_t i = 0; i < touched && rc == 0; i++)
 		if (i == 0 || work->groups[i] != work->groups[i - 1])
-			rc = write_space_group(pool, txn, work->groups[i]);
+			rc = commit_put_space_group(pool, txn, work->groups[i]);
 	return rc;
 }
 

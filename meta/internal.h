@@ -393,6 +393,8 @@ void lookup_stop(struct meta_pool *pool);
 
 /* commit.c */
 int commit_run(struct meta_pool *pool);
+/* MW: the bits of a group as they are in memory. */
+int commit_put_space_group(struct meta_pool *pool, struct db_txn *txn, uint64_t group);
 
 /* mw.c */
 uint64_t mw_step(struct meta_pool *pool, uint64_t now_ns); /* returns the next deadline, 0 = none */
@@ -451,6 +453,10 @@ void catalog_free(struct meta_pool *pool);
 struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, const struct meta_disk_record *rec,
 				   struct meta_store *store);
 void catalog_disk_unmake(struct meta_disk *disk); /* never inserted */
+void catalog_disk_drop(struct meta_disk *disk);   /* the same; its store stays */
+void catalog_link_store(struct meta_store *store);
+int catalog_check_spec(const struct meta_disk_spec *spec, struct base_error *err); /* name, size, blocks */
+void catalog_fill_record(const struct meta_disk_spec *spec, struct meta_disk_record *rec);
 void catalog_insert(struct meta_disk *disk);
 void catalog_unlink(struct meta_disk *disk);
 bool catalog_is_linked(struct meta_disk *disk);

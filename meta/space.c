@@ -234,6 +234,14 @@ void space_claim_init(struct space *space, struct space_claim *claim, uint64_t g
 	pthread_mutex_unlock(&space->lock);
 }
 
+void space_claim_move(struct space *space, struct space_claim *from, struct space_claim *to)
+{
+	pthread_mutex_lock(&space->lock);
+	*to = *from;
+	*from = (struct space_claim){ 0 };
+	pthread_mutex_unlock(&space->lock);
+}
+
 void space_claim_drop(struct space *space, struct space_claim *claim)
 {
 	pthread_mutex_lock(&space->lock);
@@ -289,6 +297,47 @@ unsigned space_take(struct space *space, struct space_claim *claim, unsigned wan
 		space->rotor = n + count;
 	hold_more(space, claim, count);
 	pthread_mutex_unlock(&space->lock);
+	return count;
+}
+
+/* The first chunk at or after `from` that is busy, or limit. */
+static uint32_t find_busy(const struct space *space, uint32_t from)
+{
+	uint64_t word = from / WORD_BITS, words = space->room / WORD_BITS;
+	uint64_t candidates = space->busy[word] & ~(BIT(from) - 1);
+
+	while (!candidates && ++word < words)
+		candidates = space->busy[word];
+	if (!candidates)
+		return space->limit;
+	return (uint32_t)MIN(word * WORD_BITS + (uint64_t)__builtin_ctzll(candidates), space->limit);
+}
+
+static struct space_run find_run(const struct space *space, uint32_t want, bool best)
+{
+	struct space_run found = { 0 };
+
+	for (uint32_t n = find_free(space, 0); n < space->limit; n = find_free(space, n)) {
+		uint32_t end = find_busy(space, n), count = end - n;
+		bool better = found.count >= want ? count >= want && count < found.count : count > found.count;
+		if (better)
+			found = (struct space_run){ n, count };
+		if (!best || found.count == want)
+			break;
+		n = end;
+	}
+	return found;
+}
+
+uint32_t space_take_run(struct space *space, struct space_claim *claim, uint32_t want, bool best, uint32_t *ret_first)
+{
+	pthread_mutex_lock(&space->lock);
+	want = (uint32_t)MIN(want, available(space, claim));
+	struct space_run run = want ? find_run(space, want, best) : (struct space_run){ 0 };
+	uint32_t count = take_run(space, run.first, MIN(run.count, want));
+	hold_more(space, claim, count);
+	pthread_mutex_unlock(&space->lock);
+	*ret_first = run.first;
 	return count;
 }
 

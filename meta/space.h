@@ -82,6 +82,16 @@ MUST_CHECK int space_add_range(struct space *space, uint32_t first, uint32_t cou
  * Returns how many. */
 unsigned space_take(struct space *space, struct space_claim *claim, unsigned want, uint32_t hint,
 		    struct pchunk *ret_first);
+/*
+ * For a large allocation: one run of free chunks, at most `want`, that the claim may have. best: the shortest that is
+ * long enough, else the longest; looks at the whole pool, some milliseconds for 10 TiB. Else: the first there is.
+ * Returns how many, 0 when there is none now.
+ */
+struct space_run {
+	uint32_t first, count;
+};
+uint32_t space_take_run(struct space *space, struct space_claim *claim, uint32_t want, bool best,
+			uint32_t *ret_first);
 /* Back without having been written. */
 void space_untake(struct space *space, struct space_claim *claim, uint32_t first, uint32_t count);
 /* Into the open batch. The entry that owned the chunk is changed and its leaf is on the dirty list. claim NULL: at
@@ -100,6 +110,8 @@ void space_give_back(struct space *space, uint32_t first, uint32_t count);
 MUST_CHECK int space_claim_set(struct space *space, struct space_claim *claim, uint64_t goal, uint64_t *ret_short);
 /* Before threads, or for a claim that nobody uses yet: what it holds and is promised, granted or not. */
 void space_claim_init(struct space *space, struct space_claim *claim, uint64_t goal, uint64_t held);
+/* Another struct stands for it from now on. */
+void space_claim_move(struct space *space, struct space_claim *from, struct space_claim *to);
 /* The claim is about to go: what it was promised is anybody's. */
 void space_claim_drop(struct space *space, struct space_claim *claim);
 /* Whether space_claim_set would grant it. */
