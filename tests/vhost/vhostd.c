@@ -6,11 +6,13 @@
  *	vhostd DIR SIZE [ENGINE|-] [QUEUES|0] NAME:BYTES:SOCKET[:OPTION]... ...
  *
  * DIR/pool is the pool and DIR/data its physical volume of SIZE; both are made
- * when they are not there, and so are the disks. OPTION: ro, 4k (logical
+ * when they are not there, and so are the disks; a volume that is smaller grows.
+ * With VHOSTD_HOLD in the environment a full pool holds its writers. OPTION: ro, 4k (logical
  * blocks), qN (virtqueues). Prints "ready", then obeys lines on standard input:
  *
  *	resize NAME BYTES    of the disk, while it is served
  *	space NAME           prints the bytes that are allocated
+ *	held NAME            prints how many writes the full pool holds
  *	info NAME            prints what vtd_vhost_info() and _stats() know
  *
  * Ends by SIGTERM or SIGINT, in order. Exit status: 0, or 1 with a message.
@@ -62,6 +64,28 @@ static int make_pool(const char *dir, const char *data, const char *size_text)
 	return rc < 0 ? rc : meta_pool_create(&args, &err);
 }
 
+static void find_pv(const struct meta_pv_info *pv, void *ctx)
+{
+	*(struct meta_pv_info *)ctx = *pv;
+}
+
+static int grow_pool(const char *size_text)
+{
+	struct meta_pool_settings hold = { .which = META_SET_FULL_POLICY | META_SET_HOLD_LIMIT,
+					   .full_policy = META_FULL_HOLD,
+					   .hold_limit_s = 600 };
+	struct meta_pv_info pv = { 0 };
+	struct base_size size;
+	int rc = base_size_parse(size_text, 1, &size, &err);
+
+	meta_pool_each_pv(meta, find_pv, &pv);
+	if (rc == 0 && pv.size_bytes < size.bytes)
+		rc = meta_pool_grow_pv(meta, pv.number, size.bytes, &err);
+	if (rc == 0 && getenv("VHOSTD_HOLD"))
+		rc = meta_pool_set(meta, &hold, &err);
+	return rc;
+}
+
 static int open_pool(const char *base, const char *size_text)
 {
 	char dir[4096], data[4096];
@@ -73,7 +97,9 @@ static int open_pool(const char *base, const char *size_text)
 	snprintf(data, sizeof(data), "%s/data", base);
 	if (stat(dir, &st) < 0)
 		rc = make_pool(dir, data, size_text);
-	return rc < 0 ? rc : meta_pool_open(&args, &meta, &err);
+	if (rc == 0)
+		rc = meta_pool_open(&args, &meta, &err);
+	return rc < 0 ? rc : grow_pool(size_text);
 }
 
 static int open_disk(struct target *t, uint64_t size_bytes)
@@ -163,6 +189,14 @@ static void resize(struct target *t, uint64_t bytes)
 	printf("resized %d\n", rc);
 }
 
+static void print_held(void)
+{
+	struct meta_pool_info info;
+
+	meta_pool_info(meta, &info);
+	printf("%llu\n", (unsigned long long)info.held_writes);
+}
+
 static void print_space(struct target *t)
 {
 	struct meta_disk_info info;
@@ -192,6 +226,8 @@ static void *obey(void *arg)
 			resize(t, number);
 		else if (strcmp(word, "space") == 0)
 			print_space(t);
+		else if (strcmp(word, "held") == 0)
+			print_held();
 		else
 			print_info(t);
 		fflush(stdout);
