@@ -290,6 +290,7 @@ struct meta_pool {
 	struct target_table adapters, vtds; /* catalog_lock; MW writes */
 
 	/* Failure: sticky. */
+	_Atomic bool failing;
 	_Atomic int failed_code; /* negative errno, 0 = none */
 	char failed_why[160];    /* set once, before failed_code */
 

@@ -10,8 +10,9 @@
  * presence bit without a leaf, or a leaf without its bit, is corruption and is
  * answered with -EBADMSG, never with a hole.
  *
- * Failure modes: a damaged record or a read error of LMDB's map: the waiting
- * requests fail, the leaf stays a miss, and the next request tries again.
+ * Failure modes: a damaged record: the waiting requests fail, the leaf stays a
+ * miss, and the next request tries again. A read error of LMDB's map fails the
+ * pool: what is in memory is served, nothing else is.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -67,7 +68,10 @@ int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **sl
 		return rc;
 	rc = read_in(*slot, store, leaf_number, entries);
 	db_read_end(*slot);
-	if (rc < 0)
+	if (db_is_dead(store->pool->env)) {
+		pool_fail(store->pool, -EIO, "the metadata can't be read");
+		base_park_wake(&store->pool->mw_park); /* it has somebody to answer, perhaps */
+	} else if (rc < 0)
 		log_error("map record of leaf %" PRIu64 " of store %" PRIu64
 			  " can't be used (%s); requests to it fail; run `bdfs check`",
 			  leaf_number, store->id, rc == -EBADMSG ? "it is damaged" : strerror(-rc));

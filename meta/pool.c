@@ -31,7 +31,8 @@
 
 void pool_fail(struct meta_pool *pool, int code, const char *why)
 {
-	if (atomic_load(&pool->failed_code) < 0)
+	/* MW, or a look-up that met a dead environment: whoever is first says why. */
+	if (atomic_exchange(&pool->failing, true))
 		return;
 	snprintf(pool->failed_why, sizeof(pool->failed_why), "%s: %s", why, strerror(-code));
 	atomic_store(&pool->failed_code, code);
