@@ -346,6 +346,29 @@ static void judge_disk(struct rig *rig, struct rig_disk *d, enum rig_judge judge
 	}
 }
 
+uint64_t rig_judge_readable(struct rig *rig)
+{
+	static uint64_t data[CHUNK_BYTES / 8];
+	uint64_t errors = 0;
+
+	for (unsigned i = 0; i < ARRAY_LEN(rig->disks); i++) {
+		struct rig_disk *d = &rig->disks[i];
+		uint64_t size = meta_disk_size(d->meta);
+
+		if (size != (i == 0 ? 20 : 8) * MIB)
+			rig_fail("disk %s has %" PRIu64 " bytes", d->name, size);
+		for (uint64_t at = 0; at < size; at += CHUNK_BYTES) {
+			if (run_request(rig, d, IOC_OP_READ, 0, at, CHUNK_BYTES, data) < 0) {
+				errors++;
+				continue;
+			}
+			for (uint64_t s = 0; s < CHUNK_BYTES / RIG_SECTOR; s++)
+				judge_sector(d, at / RIG_SECTOR + s, data + s * RIG_SECTOR / 8, RIG_LATEST);
+		}
+	}
+	return errors;
+}
+
 void rig_judge(struct rig *rig, enum rig_judge judge)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(rig->disks); i++)
