@@ -23,6 +23,7 @@ enum base_bug {
 	BUG_REUSE_STALE_COMMIT,   /* ... after any commit, also one whose copy was taken before the free */
 	BUG_REUSE_NO_EPOCH,       /* ... without waiting for the requests that may still be in it */
 	BUG_REUSE_BEFORE_DISCARD, /* ... before its discard has been made */
+	BUG_REUSE_NO_COPY,        /* ... and discarded before a copy of the metadata knows of it */
 	BUG_BITS_AT_PLAN,         /* the map changes when a write is planned instead of when it has completed */
 	BUG_ANSWER_BEFORE_COMMIT, /* a flush is answered before its sync or commit */
 	BUG_NO_RESTART_RECORD,    /* a map change leaves no record in the restart log */

@@ -335,7 +335,7 @@ static const struct {
 	{ &cmd_umount, print_nothing },   { &cmd_alert, print_alert },
 	{ &cmd_mklv, print_lv },          { &cmd_cplv, print_lv },
 	{ &cmd_extendlv, print_nothing }, { &cmd_rmlv, print_removed_lvs },
-	{ &cmd_restore, print_restored },
+	{ &cmd_restore, print_restored },  { &cmd_import, print_restored },
 	{ &cmd_mkvdev, print_mapping },   { &cmd_rmvdev, print_unmapped }, { &cmd_rmdev, print_unmapped },
 	{ &cmd_chdev, print_changed },    { &cmd_lsmap, cli_print_map },
 };
@@ -438,6 +438,22 @@ static void print_daemon(const json_t *daemon)
 	print_counters(daemon);
 }
 
+static void print_copy(const json_t *copy)
+{
+	printf("COPY:        ");
+	if (!json_is_true(json_object_get(copy, "there"))) {
+		printf("none of the metadata (room for ");
+		print_size(copy, "room_bytes");
+		printf(")\n");
+		return;
+	}
+	printf("of the metadata, ");
+	print_size(copy, "bytes");
+	printf(", %llu commits behind; %llu taken, the longest %.1f ms\n",
+	       (unsigned long long)number_of(copy, "behind"), (unsigned long long)number_of(copy, "taken"),
+	       (double)number_of(copy, "max_ns") / 1e6);
+}
+
 static void print_detail(const json_t *result)
 {
 	const json_t *pool = json_object_get(result, "pool"), *daemon = json_object_get(result, "daemon");
@@ -453,6 +469,8 @@ static void print_detail(const json_t *result)
 	}
 	putchar('\n');
 	print_space(pool);
+	if (json_is_object(daemon)) /* without one nobody keeps the copy */
+		print_copy(json_object_get(pool, "copy"));
 	if (json_is_object(daemon))
 		print_daemon(daemon);
 	else

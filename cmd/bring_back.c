@@ -48,10 +48,11 @@ static int choose_directory(struct cmd_bring_back *to, const json_t *args, struc
 	}
 	r = cmd_path_absolute(dir, to->directory, err);
 	if (r == 0 && to->registered && strcmp(registered, to->directory) != 0)
-		return base_error_set(err, -EEXIST,
-				      "there is a pool %s on the list already, in %s: bring it back there, or take it "
-				      "off with `bdfs rmsp %s --forget`",
-				      to->name, registered, to->name);
+		return base_error_set(
+			err, -EEXIST,
+			"there is a pool %s on the list already, in %s: bring it back there, or take it "
+			"off with `bdfs rmsp %s --forget`",
+			to->name, registered, to->name);
 	return r;
 }
 

@@ -36,7 +36,7 @@
 
 static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
-	{ "repair", NULL, CMD_FLAG, 0, NULL, "put right what follows from sound records; the pool must not be mounted" },
+	{ "repair", NULL, CMD_FLAG, 0, NULL, "put right what follows from sound records; not while it is mounted" },
 	{ "dry-run", NULL, CMD_FLAG, 0, NULL, "-repair: list the changes, and make none" },
 	{ "yes", "f", CMD_FLAG, 0, NULL, "-repair: don't ask; needed where there is no terminal to ask" },
 	{ 0 },

@@ -73,10 +73,11 @@ static int save(const char *directory, FILE *file, json_t **ret_result, struct b
 	*ret_result = json_pack("{s:I, s:I, s:I, s:b}", "commit", (json_int_t)report.header.commit, "records",
 				(json_int_t)report.records, "bytes", (json_int_t)report.bytes, "clean", report.clean);
 	if (!report.clean)
-		json_object_set_new(*ret_result, "warning",
-				    json_string("the pool was not closed in order: the stream has its last commit, and "
-						"not what its restart log has; mount and unmount it first, if it can "
-						"be mounted"));
+		json_object_set_new(
+			*ret_result, "warning",
+			json_string("the pool was not closed in order: the stream has its last commit, and "
+				    "not what its restart log has; mount and unmount it first, if it can "
+				    "be mounted"));
 	return 0;
 }
 
@@ -112,7 +113,8 @@ static int dump_stream(const char *directory, const json_t *args, json_t **ret_r
 	if (strcmp(path, "-") != 0)
 		return save_to_path(directory, path, ret_result, err);
 	if (isatty(STDOUT_FILENO))
-		return base_error_set(err, -EINVAL, "-stream -: standard output is a terminal, and a stream is no text");
+		return base_error_set(err, -EINVAL,
+				      "-stream -: standard output is a terminal, and a stream is no text");
 	json_t *result = NULL;
 
 	r = save(directory, stdout, &result, err);
@@ -161,15 +163,16 @@ const struct cmd_verb cmd_dump = {
 	.summary = "print a pool's metadata as JSON",
 	.synopsis = "bdfs dump [-sp POOL] [-records]\n"
 		    "bdfs dump [-sp POOL] -stream {FILE | -}",
-	.about = "Prints the pool, its physical volumes and its disks as one JSON object. Sizes are bytes, times are "
-		 "seconds since 1970.\n"
-		 "-records prints every record of the metadata instead: one JSON object with an array \"records\", in "
-		 "which each record is a line. It holds little in memory however large the pool is, and works whether "
-		 "the pool is mounted, can be opened, or neither. Records of a pool that changes meanwhile are of "
-		 "different moments.\n"
-		 "-stream writes the metadata of a pool that is not mounted as a stream with checksums, from which "
-		 "`bdfs restore` makes it again. It has no data of the disks: keep it with the physical volumes as they "
-		 "are at that time.",
+	.about =
+		"Prints the pool, its physical volumes and its disks as one JSON object. Sizes are bytes, times are "
+		"seconds since 1970.\n"
+		"-records prints every record of the metadata instead: one JSON object with an array \"records\", in "
+		"which each record is a line. It holds little in memory however large the pool is, and works whether "
+		"the pool is mounted, can be opened, or neither. Records of a pool that changes meanwhile are of "
+		"different moments.\n"
+		"-stream writes the metadata of a pool that is not mounted as a stream with checksums, from which "
+		"`bdfs restore` makes it again. It has no data of the disks: keep it with the physical volumes as they "
+		"are at that time.",
 	.examples = "bdfs dump -sp vms > vms.json\n"
 		    "bdfs dump -sp vms -stream /backup/vms.meta\n"
 		    "bdfs dump -sp vms -records | grep '\"database\":\"disk\"'",

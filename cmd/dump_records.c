@@ -123,8 +123,8 @@ static int disk_to_json(const struct db_value *value, uint64_t a, uint64_t b, js
 	set_number(object, "modified_s", rec.modified_s);
 	/* Null where there is no mark: 2^64 - 1 is no integer of JSON's. */
 	json_object_set_new(object, "trim_above_bytes",
-			    rec.trim_above_bytes == UINT64_MAX ? json_null() :
-								 json_integer((json_int_t)rec.trim_above_bytes));
+			    rec.trim_above_bytes == UINT64_MAX ? json_null()
+							       : json_integer((json_int_t)rec.trim_above_bytes));
 	set_number(object, "resize_count", rec.resize_count);
 	set_number(object, "mode", rec.mode);
 	set_number(object, "uid", rec.uid);
@@ -176,8 +176,8 @@ static json_t *bits_to_json(const uint8_t *bits, unsigned count, uint64_t base)
 		while (i < count && bits[i / 8] >> (i % 8) & 1)
 			i++;
 		if (i > first)
-			json_array_append_new(runs, json_pack("[I, I]", (json_int_t)(base + first),
-							      (json_int_t)(i - first)));
+			json_array_append_new(
+				runs, json_pack("[I, I]", (json_int_t)(base + first), (json_int_t)(i - first)));
 		else
 			i++;
 	}
@@ -200,8 +200,7 @@ static int space_to_json(const struct db_value *value, uint64_t group, uint64_t 
 
 	if (meta_space_decode(value->b, value->bytes, &rec) < 0)
 		return -EBADMSG;
-	json_object_set_new(object, "owned",
-			    bits_to_json(rec.owned, SPACE_GROUP_CHUNKS, group * SPACE_GROUP_CHUNKS));
+	json_object_set_new(object, "owned", bits_to_json(rec.owned, SPACE_GROUP_CHUNKS, group * SPACE_GROUP_CHUNKS));
 	return 0;
 }
 
@@ -243,14 +242,10 @@ static const struct {
 	const char *key[2];
 	int (*payload)(const struct db_value *value, uint64_t a, uint64_t b, json_t *object);
 } kinds[DB_KINDS] = {
-	[DB_POOL] = { { NULL }, pool_to_json },
-	[DB_PV] = { { "pv" }, pv_to_json },
-	[DB_DISK] = { { "disk" }, disk_to_json },
-	[DB_LAYER] = { { "layer" }, layer_to_json },
-	[DB_SNAPSHOT] = { { NULL }, snapshot_to_json },
-	[DB_INDEX] = { { "store", "group" }, index_to_json },
-	[DB_MAP] = { { "store", "leaf" }, leaf_to_json },
-	[DB_SPACE] = { { "group" }, space_to_json },
+	[DB_POOL] = { { NULL }, pool_to_json },           [DB_PV] = { { "pv" }, pv_to_json },
+	[DB_DISK] = { { "disk" }, disk_to_json },         [DB_LAYER] = { { "layer" }, layer_to_json },
+	[DB_SNAPSHOT] = { { NULL }, snapshot_to_json },   [DB_INDEX] = { { "store", "group" }, index_to_json },
+	[DB_MAP] = { { "store", "leaf" }, leaf_to_json }, [DB_SPACE] = { { "group" }, space_to_json },
 };
 
 static void key_to_json(enum db_kind kind, const struct db_key *key, uint64_t *a, uint64_t *b, json_t *object)
@@ -267,7 +262,8 @@ static void key_to_json(enum db_kind kind, const struct db_key *key, uint64_t *a
 		set_hex(object, "key", key->b, key->bytes);
 }
 
-static int write_record(void *ctx, enum db_kind kind, const struct db_key *key, const struct db_value *value, bool bad)
+static int write_record(void *ctx, enum db_kind kind, const struct db_key *key, const struct db_value *value,
+			bool bad)
 {
 	json_t *object = json_pack("{s:s}", "database", db_kind_to_text(kind));
 	struct out *out = ctx;

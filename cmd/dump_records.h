@@ -9,8 +9,8 @@
 
 /*
  * Writes {"format": 1, "records": [...]} for the metadata in directory, whether its pool is mounted, can be opened, or
- * neither; it holds a few records in memory at a time. A record whose checksum is wrong is written with "bad": true, one
- * that does not decode with its bytes.
+ * neither; it holds a few records in memory at a time. A record whose checksum is wrong is written with "bad": true,
+ * one that does not decode with its bytes.
  * Return: 0; -ENOENT, -EBADMSG: no metadata there; -EIO: it can't be read on; what a failed write to `out` gave.
  */
 MUST_CHECK int cmd_dump_records(const char *directory, FILE *out, struct base_error *err);

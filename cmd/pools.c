@@ -87,6 +87,17 @@ static void add_fullness(json_t *pool, const struct meta_pool_info *info)
 			    info->full_in_s == UINT64_MAX ? json_null() : json_integer((json_int_t)info->full_in_s));
 }
 
+/* The copy of the metadata on the first pv. */
+static json_t *copy_to_json(const struct meta_pool_info *info)
+{
+	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "there", info->copy_is_there, "commit",
+			 (json_int_t)info->copy_commit, "behind",
+			 (json_int_t)(info->metadata_commit - info->copy_commit), "made_s", (json_int_t)info->copy_made_s, "bytes", (json_int_t)info->copy_bytes, "room_bytes",
+			 (json_int_t)info->copy_room_bytes, "taken", (json_int_t)info->copies, "written_bytes",
+			 (json_int_t)info->copy_bytes_written, "last_ns", (json_int_t)info->copy_ns_last, "max_ns",
+			 (json_int_t)info->copy_ns_max);
+}
+
 json_t *cmd_pool_to_json(struct cmd_context *ctx)
 {
 	char uuid[BASE_UUID_TEXT_BYTES];
@@ -113,6 +124,7 @@ json_t *cmd_pool_to_json(struct cmd_context *ctx)
 	json_object_set_new(pool, "failed_why", info.failed ? cmd_text_to_json(info.failed_why) : json_null());
 	json_object_set_new(pool, "bad_records", json_integer((json_int_t)info.bad_records));
 	json_object_set_new(pool, "metadata_bytes", json_integer((json_int_t)info.meta_used_bytes));
+	json_object_set_new(pool, "copy", copy_to_json(&info));
 	json_object_set_new(pool, "mounted", json_boolean(ctx->service != NULL));
 	json_object_set_new(pool, "mountpoint", cmd_text_to_json(ctx->service ? ctx->service->mountpoint : NULL));
 	return pool;

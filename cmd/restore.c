@@ -30,7 +30,8 @@ static const struct cmd_option options[] = {
 	{ "file", NULL, CMD_TEXT, CMD_POSITIONAL | CMD_REQUIRED, "FILE", "the stream; - for standard input" },
 	{ "pv", NULL, CMD_LIST, CMD_POSITIONAL, "PV", "where the pool's physical volumes are now; all or none" },
 	{ "dir", NULL, CMD_TEXT, 0, "DIRECTORY", "where the metadata goes" },
-	{ "force", NULL, CMD_FLAG, 0, NULL, "restore although the physical volumes are not of the day of the stream" },
+	{ "force", NULL, CMD_FLAG, 0, NULL,
+	  "restore although the physical volumes are not of the day of the stream" },
 	{ 0 },
 };
 
@@ -85,18 +86,20 @@ static int peek_name(struct source *source, char name[NAME_BYTES_MAX + 1], struc
 	return 0;
 }
 
-static json_t *report_to_json(const struct meta_restore_report *report, const struct cmd_bring_back *to, json_t *disks)
+static json_t *report_to_json(const struct meta_restore_report *report, const struct cmd_bring_back *to,
+			      json_t *disks)
 {
-	json_t *result = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:O}", "pool", cmd_text_to_json(report->name),
-				   "directory", cmd_text_to_json(to->directory), "commit",
-				   (json_int_t)report->header.commit, "made_s", (json_int_t)report->header.made_s,
-				   "label_commit", (json_int_t)report->label_commit, "records",
-				   (json_int_t)report->records, "problems", (json_int_t)report->problems, "disks", disks);
+	json_t *result = json_pack(
+		"{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:O}", "pool", cmd_text_to_json(report->name), "directory",
+		cmd_text_to_json(to->directory), "commit", (json_int_t)report->header.commit, "made_s",
+		(json_int_t)report->header.made_s, "label_commit", (json_int_t)report->label_commit, "records",
+		(json_int_t)report->records, "problems", (json_int_t)report->problems, "disks", disks);
 
 	if (report->label_commit > report->header.commit)
-		json_object_set_new(result, "warning",
-				    json_string("the physical volumes have gone on since the stream was made: disks may "
-						"show old data, and other disks' data; check what is on them"));
+		json_object_set_new(
+			result, "warning",
+			json_string("the physical volumes have gone on since the stream was made: disks may "
+				    "show old data, and other disks' data; check what is on them"));
 	return result;
 }
 
@@ -156,12 +159,13 @@ const struct cmd_verb cmd_restore = {
 	.name = "restore",
 	.summary = "make a pool's metadata again from a dump",
 	.synopsis = "bdfs restore FILE [-dir DIRECTORY] [-force] [PV...]",
-	.about = "Makes the metadata of a pool again from what `bdfs dump -stream` wrote, for the physical volumes that "
-		 "the pool has: where they were, or at the paths given, in any order. They are not written to. The "
-		 "metadata goes to DIRECTORY, by default where the pool was.\n"
-		 "If the labels say that the physical volumes have not gone on since the stream was made, the pool is "
-		 "as it was. If they have, space that was freed since may have been given to other disks, so that a "
-		 "disk would show another's data, and nobody can know which: that is refused without -force.",
+	.about =
+		"Makes the metadata of a pool again from what `bdfs dump -stream` wrote, for the physical volumes that "
+		"the pool has: where they were, or at the paths given, in any order. They are not written to. The "
+		"metadata goes to DIRECTORY, by default where the pool was.\n"
+		"If the labels say that the physical volumes have not gone on since the stream was made, the pool is "
+		"as it was. If they have, space that was freed since may have been given to other disks, so that a "
+		"disk would show another's data, and nobody can know which: that is refused without -force.",
 	.examples = "bdfs restore /backup/vms.meta\n"
 		    "bdfs restore /backup/vms.meta -dir /srv/pools/vms /dev/sdc /dev/sdb",
 	.options = options,

@@ -3,8 +3,9 @@
  * The background thread (BG): everything that nobody waits for.
  *
  *   - the way of a freed chunk after its commit: wait until the epoch of its
- *     batch has drained, give the space back to the file or device, then make
- *     it free;
+ *     batch has drained and a copy of the metadata covers it, give the space
+ *     back to the file or device, then make it free;
+ *   - copies of the metadata (copy.c);
  *   - clear jobs: freeing what lies above a shrunk disk's end (a trim), and all
  *     of a removed disk's layer. Both are the same: entries above an offset are
  *     cleared leaf by leaf, committed, and then the mark (or the layer record)
@@ -89,6 +90,8 @@ static uint64_t drain_batches(struct meta_pool *pool, uint64_t now_ns)
 	while ((batch = space_oldest_batch(&pool->space))) {
 		if (!meta_epoch_drained(&pool->epochs, batch->epoch) && !planted(BUG_REUSE_NO_EPOCH))
 			return now_ns + POLL_NS;
+		if (!copy_covers(pool, batch))
+			return 0; /* copy_step() says when */
 		for (size_t i = 0; planted(BUG_REUSE_BEFORE_DISCARD) && batch->discarded == 0 && i < batch->count; i++)
 			space_give_back(&pool->space, batch->chunks[i], 1);
 		if (!discard_some(pool, batch))
@@ -387,7 +390,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 uint64_t bg_step(struct meta_pool *pool, uint64_t now_ns)
 {
 	base_mailbox_run(&pool->bg_box);
-	uint64_t again = drain_batches(pool, now_ns);
+	uint64_t again = copy_step(pool, now_ns);
+	again = earlier(again, drain_batches(pool, now_ns));
 	again = earlier(again, run_jobs(pool, now_ns, &pool->bg_slot));
 	again = earlier(again, rediscard(pool, now_ns));
 	return earlier(again, evict(pool, now_ns));
@@ -398,9 +402,14 @@ bool bg_no_batches(struct meta_pool *pool)
 	return space_oldest_batch(&pool->space) == NULL;
 }
 
-void bg_drain_step(struct meta_pool *pool)
+bool bg_drain_step(struct meta_pool *pool)
 {
+	struct free_batch *batch = space_oldest_batch(&pool->space);
+
+	if (batch && !copy_covers(pool, batch) && copy_take(pool, false) < 0 && copy_give_up(pool) < 0)
+		return false;
 	(void)drain_batches(pool, base_clock_ns());
+	return true;
 }
 
 bool bg_is_idle(struct meta_pool *pool)

@@ -278,8 +278,8 @@ static void judge_label(struct check *check, const struct label_view *view, cons
 		found_label(check, view, "its label is another pv's");
 	else if (view->pool && !base_uuid_equal(label->pool, view->pool->uuid))
 		found_label(check, view, "its label is another pool's");
-	else if (label->first_data_byte != META_PV_FIRST_DATA_BYTE)
-		found_label(check, view, "its label puts the data where this version doesn't");
+	else if (label->first_data_byte != view->rec->ranges[0].first_byte)
+		found_label(check, view, "its label puts the data where its record doesn't");
 	else if (view->pool && label->commit < view->pool->label_floor)
 		found_label(check, view, "its label is of an earlier day: this is an old copy of the pv");
 	else if (view->pool && label->commit > view->pool->commit)

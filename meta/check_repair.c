@@ -9,17 +9,14 @@
  *
  *   a chunk that is owned and not marked   mark it: the entry is there, whatever else is wrong
  *   a chunk that is marked and not owned   free it, if every leaf can be read, each index bit has its leaf, no chunk
- *                                          has two owners, and no layer counts more chunks than it has: a lost leaf or
- *                                          entry would show in one of these
- *   a space record that can't be read      write it anew, under the same conditions
+ *                                          has two owners, and no layer counts more chunks than it has: a lost leaf
+ * or entry would show in one of these a space record that can't be read      write it anew, under the same conditions
  *   a leaf without its bit                 set the bit, if the leaf can be read, its layer is there, and each of its
  *                                          chunks has no other owner
- *   a bit without its leaf                 clear the bit, if no chunk is missing an owner and the layer counts no more
- *                                          chunks than it has: so the leaf had none; in a layer without a parent that
- *                                          means there was none
- *   counters                               write them, if every leaf and index record of the store can be read, each
- *                                          bit has its leaf, and no chunk is missing an owner
- *   number of children                     write it, if no layer is missing or unreadable
+ *   a bit without its leaf                 clear the bit, if no chunk is missing an owner and the layer counts no
+ * more chunks than it has: so the leaf had none; in a layer without a parent that means there was none counters write
+ * them, if every leaf and index record of the store can be read, each bit has its leaf, and no chunk is missing an
+ * owner number of children                     write it, if no layer is missing or unreadable
  *
  * So a lost leaf is never made a hole and its chunks never free: the marked chunk
  * without an owner and the counter that is too high speak for each other, and both
@@ -59,7 +56,7 @@ struct repair {
 	/* Of each layer of check->layers, as counted. */
 	struct store_sums {
 		uint64_t chunks, blocks, index_records;
-	} *sums;
+	} * sums;
 	bool counted_short; /* some layer counts more chunks than it has */
 	uint64_t bits_cleared;
 };
@@ -237,8 +234,8 @@ static int sum_up(struct repair *repair)
 		return check_no_memory(check);
 	int rc = sum_leaves(repair);
 	for (size_t i = 0; rc == 0 && i < check->layer_count; i++)
-		repair->counted_short |= check->layers[i].bad ||
-					 check->layers[i].rec.chunks_owned > repair->sums[i].chunks;
+		repair->counted_short |=
+			check->layers[i].bad || check->layers[i].rec.chunks_owned > repair->sums[i].chunks;
 	return rc;
 }
 
@@ -280,8 +277,9 @@ static int set_bit_of_leaf(struct repair *repair, const struct walked_leaf *leaf
 		return rc == -EBADMSG ? 0 : rc;
 	if (!check_layer_by_store(repair->check, leaf->store) || has_chunk_twice(repair, leaf))
 		return 0;
-	tell(repair, META_REPAIR_INDEX, 1, "index of store %" PRIu64 ": set the bit of leaf %" PRIu64 ", which is there",
-	     leaf->store, leaf->number);
+	tell(repair, META_REPAIR_INDEX, 1,
+	     "index of store %" PRIu64 ": set the bit of leaf %" PRIu64 ", which is there", leaf->store,
+	     leaf->number);
 	rec.present[bit / 8] |= (uint8_t)(1u << (bit % 8));
 	return put(repair, DB_INDEX, &key, buf, meta_index_encode(&rec, buf));
 }
@@ -398,9 +396,8 @@ static void tell_runs(struct repair *repair, uint64_t group, const uint8_t *from
 			continue;
 		}
 		uint64_t chunk = group * SPACE_GROUP_CHUNKS + first;
-		tell(repair, META_REPAIR_SPACE, i - first,
-		     "space: chunks %" PRIu64 " to %" PRIu64 " become %s", chunk, chunk + (i - first) - 1,
-		     set ? "owned: entries own them" : "free: no entry owns them");
+		tell(repair, META_REPAIR_SPACE, i - first, "space: chunks %" PRIu64 " to %" PRIu64 " become %s",
+		     chunk, chunk + (i - first) - 1, set ? "owned: entries own them" : "free: no entry owns them");
 	}
 }
 
@@ -574,7 +571,7 @@ static int repair_children(struct repair *repair)
 
 static int run_steps(struct repair *repair)
 {
-	static int (*const steps[])(struct repair *repair) = {
+	static int (*const steps[])(struct repair * repair) = {
 		sum_up, set_missing_bits, clear_false_bits, repair_space, repair_counters, repair_children,
 	};
 	int rc = 0;
@@ -597,10 +594,11 @@ static int need_all_pvs(const struct check *check, struct base_error *err)
 {
 	for (unsigned i = 0; i < POOL_PVS_MAX; i++)
 		if (check->pvs->present[i] && !check->opened[i])
-			return base_error_set(err, -ENXIO,
-					      "pv %u (%s) can't be opened: without the locks of all pvs nothing keeps "
-					      "others from the pool; bring it back first",
-					      i, check->pvs->records[i].path);
+			return base_error_set(
+				err, -ENXIO,
+				"pv %u (%s) can't be opened: without the locks of all pvs nothing keeps "
+				"others from the pool; bring it back first",
+				i, check->pvs->records[i].path);
 	return 0;
 }
 

@@ -405,6 +405,14 @@ static void publish(struct meta_pool *pool, uint64_t number, const struct meta_p
 	if (pool->log)
 		restart_drop_old(pool->log);
 	atomic_store(&pool->commit_durable, number);
+	/* Not synced: the next commit's sync does it, and its transaction records the floor. Before anything that was
+	 * freed can go on: the copy of the metadata that it waits for makes the label stable with itself, so that a
+	 * restore is told of this commit before a chunk has another's bytes. */
+	int rc = pool_write_labels(pool, rec->commit);
+	if (rc == 0)
+		pool->label_written = rec->commit;
+	else
+		log_warning("can't write a pv's label: %s", strerror(-rc));
 	/* Without a switch the segment keeps records from before the copy, and a clear job's changes have none: a
 	 * replay could bring back who owned a freed chunk. So what was freed goes with the next commit, which does
 	 * switch. */
@@ -413,12 +421,6 @@ static void publish(struct meta_pool *pool, uint64_t number, const struct meta_p
 	space_commit_done(&pool->space, switched);
 	if (!switched)
 		atomic_store(&pool->commit_forced, true);
-	/* Not synced: the next commit's sync does it, and its transaction records the floor. */
-	int rc = pool_write_labels(pool, rec->commit);
-	if (rc == 0)
-		pool->label_written = rec->commit;
-	else
-		log_warning("can't write a pv's label: %s", strerror(-rc));
 	base_park_wake(&pool->bg_park);
 }
 

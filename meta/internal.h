@@ -22,6 +22,7 @@
 
 #include "base/mailbox.h"
 #include "base/park.h"
+#include "meta/copy.h"
 #include "meta/db.h"
 #include "meta/epoch.h"
 #include "meta/event.h"
@@ -352,6 +353,7 @@ struct meta_pool {
 	struct meta_leaf *retired; /* BG: evicted leaves, by dirty_next */
 	uint64_t retired_epoch;
 	struct db_txn *bg_slot; /* BG: its read transaction */
+	struct meta_copy copy;  /* of the metadata, on the first pv */
 };
 
 /* pool.c */
@@ -441,7 +443,7 @@ void bg_stop(struct meta_pool *pool);
 /* Under catalog_lock. Takes references of its own. */
 int bg_add_clear(struct meta_pool *pool, struct meta_store *store, struct meta_disk *disk, uint64_t from_byte);
 bool bg_no_batches(struct meta_pool *pool);
-void bg_drain_step(struct meta_pool *pool); /* at close, when BG has stopped */
+bool bg_drain_step(struct meta_pool *pool); /* at close, when BG has stopped; false: it can't go on */
 bool bg_is_idle(struct meta_pool *pool);    /* nothing freed is on its way, no job */
 
 /* catalog.c */

@@ -173,7 +173,7 @@ int pool_write_labels(struct meta_pool *pool, uint64_t commit)
 		struct meta_label label = { .pool = pool->record.uuid,
 					    .pv = pool->pvs[i].record.uuid,
 					    .pv_number = pool->pvs[i].number,
-					    .first_data_byte = META_PV_FIRST_DATA_BYTE,
+					    .first_data_byte = pool->pvs[i].record.ranges[0].first_byte,
 					    .commit = commit };
 		meta_label_encode(&label, buf);
 		rc = pool->pv_ops->write(pool->pv_ctx, &pool->pvs[i].handle, buf, sizeof(buf), 0);
@@ -256,6 +256,7 @@ static void disk_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 	ret->hold_limit_s = pool->record.hold_limit_s ? pool->record.hold_limit_s : META_HOLD_LIMIT_DEFAULT_S;
 	ret->free_threshold_percent = pool->record.free_threshold_percent;
 	ret->overcommit_threshold_percent = pool->record.overcommit_threshold_percent;
+	ret->metadata_commit = pool->record.commit;
 	for (size_t i = 0; i < DISK_HASH; i++)
 		for (struct meta_disk *disk = pool->by_number[i]; disk; disk = disk->number_next)
 			ret->virtual_bytes += atomic_load(&disk->size_bytes);
@@ -271,6 +272,21 @@ void pool_space_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 	pthread_mutex_unlock(&pool->space.lock);
 	uint64_t mapped = atomic_load(&pool->space.mapped);
 	ret->free_chunks = ret->total_chunks - MIN(mapped + ret->reserved_chunks, ret->total_chunks);
+}
+
+static void copy_figures(struct meta_pool *pool, struct meta_pool_info *ret)
+{
+	struct meta_copy *copy = &pool->copy;
+
+	ret->copy_is_there = atomic_load(&copy->is_there);
+	ret->copy_commit = atomic_load(&copy->commit_last);
+	ret->copy_made_s = atomic_load(&copy->made_s);
+	ret->copy_bytes = atomic_load(&copy->bytes_last);
+	ret->copies = atomic_load(&copy->copies);
+	ret->copy_ns_last = atomic_load(&copy->ns_last);
+	ret->copy_ns_max = atomic_load(&copy->ns_max);
+	ret->copy_bytes_written = atomic_load(&copy->bytes_total);
+	ret->copy_room_bytes = meta_copy_room_bytes(pool->pvs[0].record.ranges[0].first_byte);
 }
 
 void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
@@ -294,6 +310,7 @@ void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
 		ret->meta_used_bytes = usage.used_bytes;
 		ret->bad_records = usage.bad_records;
 	}
+	copy_figures(pool, ret);
 	ret->failed_code = pool_failed_code(pool);
 	ret->failed = ret->failed_code < 0;
 	if (ret->failed)

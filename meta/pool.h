@@ -52,6 +52,7 @@ struct meta_pool_open_args {
 	const char *dir;
 	bool read_only;          /* no replay, no commit; for check and dump of a pool that nobody has open */
 	bool no_threads;         /* the simulator and unit tests drive the threads' step functions themselves */
+	bool no_copy;            /* keep no copy of the metadata on the first pv, and take back the one that is there */
 	unsigned lookup_threads; /* 0 = 2 */
 	uint64_t
 		leaf_cache_leaves; /* clean leaves kept in memory at most, 1.1 KiB each; 0 = 262,144 (2 TiB mapped) */
@@ -91,6 +92,12 @@ struct meta_pool_info {
 	uint64_t commit_ns_last, commit_ns_max;
 	uint64_t dirty_leaves, cached_leaves;
 	uint64_t meta_used_bytes; /* of LMDB */
+	/* The copy of the metadata on the first pv. */
+	bool copy_is_there;
+	uint64_t copy_commit, copy_made_s, copy_bytes;  /* of the last one */
+	uint64_t copies, copy_ns_last, copy_ns_max;     /* since open */
+	uint64_t copy_bytes_written, copy_room_bytes;   /* since open; the largest there can be */
+	uint64_t metadata_commit;                       /* transactions so far: those above copy_commit it lacks */
 	uint64_t bad_records;
 	uint64_t fill_bytes_per_s; /* over the last ten minutes; 0: it does not fill */
 	uint64_t full_in_s;        /* at that rate; UINT64_MAX: it does not fill */

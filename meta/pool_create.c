@@ -108,9 +108,10 @@ int pool_store_path(const char *dir, const char *path, char *buf, struct base_er
 }
 
 static int fill_pv_record(const char *dir, const struct meta_pv_spec *spec, const struct meta_pv_handle *pv,
-			  uint64_t first_chunk, struct meta_pv_record *rec, struct base_error *err)
+			  uint64_t first_chunk, uint64_t first_byte, struct meta_pv_record *rec,
+			  struct base_error *err)
 {
-	uint64_t chunks = (pv->size_bytes - META_PV_FIRST_DATA_BYTE) / CHUNK_BYTES;
+	uint64_t chunks = (pv->size_bytes - first_byte) / CHUNK_BYTES;
 
 	if (first_chunk + chunks > UINT32_MAX - 4096)
 		return base_error_set(err, -EFBIG, "pv %s: a pool holds at most 256 TiB", spec->path);
@@ -119,7 +120,7 @@ static int fill_pv_record(const char *dir, const struct meta_pv_spec *spec, cons
 	};
 	rec->ranges[0] = (struct meta_pv_range){ .first_chunk = (uint32_t)first_chunk,
 						 .chunks = (uint32_t)chunks,
-						 .first_byte = META_PV_FIRST_DATA_BYTE };
+						 .first_byte = first_byte };
 	return pool_store_path(dir, spec->path, rec->path, err);
 }
 
@@ -132,12 +133,12 @@ static int put_pv(struct db_txn *txn, uint64_t number, const struct meta_pv_reco
 }
 
 static int write_label(const struct meta_pv_ops *ops, void *ctx, struct meta_pv_handle *pv, struct base_uuid pool,
-		       struct base_uuid pv_uuid, uint64_t number, uint64_t commit)
+		       const struct meta_pv_record *rec, uint64_t number, uint64_t commit)
 {
 	struct meta_label label = { .pool = pool,
-				    .pv = pv_uuid,
+				    .pv = rec->uuid,
 				    .pv_number = number,
-				    .first_data_byte = META_PV_FIRST_DATA_BYTE,
+				    .first_data_byte = rec->ranges[0].first_byte,
 				    .commit = commit };
 	uint8_t buf[META_LABEL_BYTES];
 
@@ -176,14 +177,27 @@ static int make_dir(struct making *m, struct base_error *err)
 
 static int open_pvs(struct making *m, struct base_error *err)
 {
-	uint64_t next_chunk = 1;
-
 	for (unsigned i = 0; i < m->args->pv_count; i++) {
 		int rc = open_new_pv(m->ops, m->args->pv_ctx, &m->args->pvs[i], &m->pvs[i], &m->made[i], err);
 		if (rc < 0)
 			return rc;
 		m->open_count++;
-		rc = fill_pv_record(m->args->dir, &m->args->pvs[i], &m->pvs[i], next_chunk, &m->records[i], err);
+	}
+	return 0;
+}
+
+/* The first one has room for copies of the metadata before its data. */
+static int fill_records(struct making *m, struct base_error *err)
+{
+	uint64_t next_chunk = 1, pool_bytes = 0;
+
+	for (unsigned i = 0; i < m->args->pv_count; i++)
+		pool_bytes += m->pvs[i].size_bytes;
+	for (unsigned i = 0; i < m->args->pv_count; i++) {
+		uint64_t first_byte = i == 0 ? meta_copy_first_data_byte(m->pvs[0].size_bytes, pool_bytes)
+					     : META_PV_FIRST_DATA_BYTE;
+		int rc = fill_pv_record(m->args->dir, &m->args->pvs[i], &m->pvs[i], next_chunk, first_byte,
+					&m->records[i], err);
 		if (rc < 0)
 			return rc;
 		next_chunk = (uint64_t)m->records[i].ranges[0].first_chunk + m->records[i].ranges[0].chunks + 1;
@@ -235,8 +249,12 @@ static int write_env(struct making *m, struct base_error *err)
 
 static int write_labels(struct making *m, struct base_error *err)
 {
+	int format_rc = meta_copy_format(m->ops, m->args->pv_ctx, &m->pvs[0], m->pool.uuid);
+
+	if (format_rc < 0)
+		return base_error_set_errno(err, format_rc, "can't write to pv %s", m->args->pvs[0].path);
 	for (unsigned i = 0; i < m->args->pv_count; i++) {
-		int rc = write_label(m->ops, m->args->pv_ctx, &m->pvs[i], m->pool.uuid, m->records[i].uuid, i,
+		int rc = write_label(m->ops, m->args->pv_ctx, &m->pvs[i], m->pool.uuid, &m->records[i], i,
 				     m->pool.commit);
 		if (rc < 0)
 			return base_error_set_errno(err, rc, "can't write the label of pv %s", m->args->pvs[i].path);
@@ -277,6 +295,8 @@ int meta_pool_create(const struct meta_pool_create_args *args, struct base_error
 		rc = make_dir(m, err);
 	if (rc == 0)
 		rc = open_pvs(m, err);
+	if (rc == 0)
+		rc = fill_records(m, err);
 	if (rc == 0) {
 		fill_pool_record(m);
 		rc = write_env(m, err);
@@ -323,7 +343,7 @@ static int settle_pv(struct pv_change *change, struct base_error *err)
 	struct meta_pool *pool = change->pool;
 
 	if (change->is_new) {
-		int rc = write_label(pool->pv_ops, pool->pv_ctx, &change->handle, pool->record.uuid, change->rec.uuid,
+		int rc = write_label(pool->pv_ops, pool->pv_ctx, &change->handle, pool->record.uuid, &change->rec,
 				     change->index, pool->label_written);
 		return rc < 0 ? base_error_set_errno(err, rc, "can't write the label of pv %s", change->rec.path) : 0;
 	}
@@ -395,7 +415,8 @@ int meta_pool_add_pv(struct meta_pool *pool, const struct meta_pv_spec *spec, st
 	int rc = open_new_pv(pool->pv_ops, pool->pv_ctx, spec, &change.handle, &made, err);
 	if (rc < 0)
 		return rc;
-	rc = fill_pv_record(pool->dir, spec, &change.handle, end_of_numbers(pool) + 1, &change.rec, err);
+	rc = fill_pv_record(pool->dir, spec, &change.handle, end_of_numbers(pool) + 1,
+			    META_PV_FIRST_DATA_BYTE, &change.rec, err);
 	change.added = change.rec.ranges[0];
 	if (rc == 0)
 		rc = mw_call_wait(pool, &call);
@@ -452,7 +473,7 @@ int meta_pool_grow_pv(struct meta_pool *pool, uint64_t pv_number, uint64_t new_s
 		return base_error_set_errno(err, rc, "can't make pv %s larger", pv->record.path);
 	for (unsigned r = 0; r < change.rec.range_count; r++)
 		have += change.rec.ranges[r].chunks;
-	uint64_t now = (pv->handle.size_bytes - META_PV_FIRST_DATA_BYTE) / CHUNK_BYTES;
+	uint64_t now = (pv->handle.size_bytes - pv->record.ranges[0].first_byte) / CHUNK_BYTES;
 	change.rec.size_bytes = pv->handle.size_bytes;
 	if (now <= have)
 		return base_error_set(err, -EINVAL, "pv %s has not become larger", pv->record.path);

@@ -6,7 +6,7 @@
  * which takes the pool's exclusive lock; the records again, since the one who had
  * the lock may have written to the end; each pv's label is compared; free
  * space; the catalogue; the restart log of a daemon that died; a sync of all pvs
- * and a commit; a new restart log; the threads; the jobs that an earlier run left
+ * and a commit; a new restart log; a copy of the metadata; the threads; the jobs that an earlier run left
  * unfinished. Nothing is answered, and no chunk handed out, before that commit.
  *
  * Replay sets entries and sizes to what the records say, in order, and only then
@@ -396,6 +396,7 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	pool->pv_ctx = args->pv_ctx;
 	pool->read_only = args->read_only;
 	pool->no_threads = args->no_threads;
+	pool->copy.off = args->no_copy;
 	pool->cache_limit = args->leaf_cache_leaves ? args->leaf_cache_leaves : 262144;
 	pool->cache_clock.cache_prev = pool->cache_clock.cache_next = &pool->cache_clock;
 	pool->lookup_tail = &pool->lookup_head;
@@ -463,6 +464,8 @@ static int first_commit(struct meta_pool *pool, struct base_error *err)
 {
 	bool clean = pool->record.clean;
 
+	uint64_t found_commit = pool->record.commit;
+
 	pool->record.clean = 0;
 	pool->record.generation++;
 	int rc = commit_run(pool);
@@ -476,7 +479,7 @@ static int first_commit(struct meta_pool *pool, struct base_error *err)
 		rc = restart_open(pool->dir, &tag, &pool->log, err);
 	if (rc == 0 && !clean)
 		pool->rediscard_at = 1;
-	return rc;
+	return rc < 0 ? rc : copy_open(pool, found_commit, clean, err);
 }
 
 static int start(struct meta_pool *pool, const struct meta_pool_open_args *args, struct base_error *err)
@@ -571,8 +574,8 @@ static int clean_fn(struct mw_call *call, struct db_txn *txn)
 static void drain(struct meta_pool *pool)
 {
 	/* Every queue has ended, so the epochs drain at once. */
-	while (!bg_no_batches(pool))
-		bg_drain_step(pool);
+	while (!bg_no_batches(pool) && bg_drain_step(pool))
+		;
 }
 
 /* What a restart finds is another thing after a failed data sync, whenever that was: docs/durability.md. */
@@ -601,6 +604,8 @@ int meta_pool_close(struct meta_pool *pool, struct base_error *err)
 		if (rc == 0) {
 			drain(pool);
 			rc = mw_call_wait(pool, &call);
+			if (rc == 0 && !pool->copy.off)
+				(void)copy_take(pool, pool->record.clean); /* it has been said; the one before counts */
 		} else {
 			say_what_is_kept(pool, rc, err);
 		}

@@ -41,8 +41,8 @@ struct meta_repair_report {
 };
 
 /*
- * Checks the pool in dir, repairs, and checks again. Nobody else has the pool meanwhile: its pvs are locked, exclusively
- * unless it is a dry run.
+ * Checks the pool in dir, repairs, and checks again. Nobody else has the pool meanwhile: its pvs are locked,
+ * exclusively unless it is a dry run.
  * Return: 0; -EBUSY: somebody has the pool open (err names the pid); -ENXIO: a pv can't be opened, so nothing keeps
  * others out; -ENOSPC: no room in the metadata's file system; as meta_check_dir. *ret is set only when 0 is returned.
  */

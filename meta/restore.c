@@ -18,7 +18,7 @@
  * commits were made since, and what they freed may have been given to other disks,
  * so that a disk of the stream would show another's bytes. That is refused unless
  * forced. Not so for the copy that the pool keeps itself (is_own_copy): its pool
- * gives nothing away before a newer copy is durable. One is below
+ * gives nothing away before a newer copy is durable (docs/adr/0008). One is below
  * the floor: the pv is older than the stream, an old copy of it; its data may be
  * anything that it once was.
  *
@@ -73,6 +73,8 @@ static int look_at(struct restore *restore, enum db_kind kind, const struct db_k
 		struct meta_index_record index;
 		struct meta_space_record space;
 		meta_entry entries[LEAF_CHUNKS];
+		struct meta_adapter_record adapter;
+		struct meta_vtd_record vtd;
 	} any;
 	uint64_t n;
 	int rc;
@@ -101,9 +103,11 @@ static int look_at(struct restore *restore, enum db_kind kind, const struct db_k
 	case DB_SPACE:
 		return meta_space_decode(value->b, value->bytes, &any.space);
 	case DB_ADAPTER:
+		return meta_adapter_decode(value->b, value->bytes, &any.adapter);
 	case DB_VTD:
+		return meta_vtd_decode(value->b, value->bytes, &any.vtd);
 	case DB_KINDS:
-		return 0; /* the catalogue of targets looks at its own */
+		break;
 	}
 	return -EBADMSG;
 }
@@ -217,8 +221,8 @@ static int find_given(struct restore *restore, unsigned number)
 	}
 	if (restore->pvs[number])
 		return 0;
-	return base_error_set(restore->err, -ENOENT, "pv %u of the pool (last at %s) is not among those given", number,
-			      restore->records[number].path);
+	return base_error_set(restore->err, -ENOENT, "pv %u of the pool (last at %s) is not among those given",
+			      number, restore->records[number].path);
 }
 
 static int compare_label(struct restore *restore, unsigned number)
@@ -231,7 +235,8 @@ static int compare_label(struct restore *restore, unsigned number)
 	if (!base_uuid_equal(pv->label.pool, restore->pool.uuid) || !base_uuid_equal(pv->label.pv, rec->uuid) ||
 	    pv->label.pv_number != number)
 		return base_error_set(restore->err, -ESTALE,
-				      "pv %s belongs to another pool than the stream, or is another pv of it", pv->path);
+				      "pv %s belongs to another pool than the stream, or is another pv of it",
+				      pv->path);
 	for (unsigned r = 0; r < rec->range_count; r++)
 		end = MAX(end, rec->ranges[r].first_byte + rec->ranges[r].chunks * CHUNK_BYTES);
 	if (pv->handle.size_bytes < end)
@@ -244,12 +249,14 @@ static int compare_label(struct restore *restore, unsigned number)
 				      "bring back the right one, or force it and lose data",
 				      pv->path, pv->label.commit, restore->pool.label_floor);
 	if (pv->label.commit > restore->pool.commit && !args->is_own_copy && !args->force)
-		return base_error_set(restore->err, -ESTALE,
-				      "pv %s has gone on since the stream was made (commit %" PRIu64 " against %" PRIu64
-				      "): what was freed since may have been given to other disks, so disks of the "
-				      "stream may show other disks' bytes; which ones can't be known; to restore all "
-				      "the same, force it",
-				      pv->path, pv->label.commit, restore->pool.commit);
+		return base_error_set(
+			restore->err, -ESTALE,
+			"pv %s has gone on since the stream was made (commit %" PRIu64 " against %" PRIu64
+			"): what was freed since may have been given to other disks, so disks of the "
+			"stream may show other disks' bytes; which ones can't be known. `bdfs import` brings "
+			"back what the pvs know themselves; to restore all "
+			"the same, force it",
+			pv->path, pv->label.commit, restore->pool.commit);
 	restore->report->label_commit = MAX(restore->report->label_commit, pv->label.commit);
 	restore->lowest_label = MIN(restore->lowest_label, pv->label.commit);
 	return 0;
@@ -368,8 +375,8 @@ static int move_in(struct restore *restore)
 	snprintf(to, sizeof(to), "%s/data.mdb", restore->args->dir);
 	db_close(restore->env);
 	restore->env = NULL;
-	/* A lock file has no meaning for other metadata, and a restart log would be taken for its own: the generations
-	 * of what was lost and of what comes now may be the same. */
+	/* A lock file has no meaning for other metadata, and a restart log would be taken for its own: the
+	 * generations of what was lost and of what comes now may be the same. */
 	db_files_remove(restore->args->dir);
 	snprintf(restart, sizeof(restart), "%s/restart", restore->args->dir);
 	unlink(restart);
@@ -394,7 +401,7 @@ static void clean_up(struct restore *restore)
 
 int meta_restore(const struct meta_restore_args *args, struct meta_restore_report *ret, struct base_error *err)
 {
-	static int (*const steps[])(struct restore *restore) = {
+	static int (*const steps[])(struct restore * restore) = {
 		make_temporary, take_records, fit_pvs, change_records, run_check, move_in,
 	};
 	struct restore *restore = calloc(1, sizeof(*restore));

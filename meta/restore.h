@@ -2,8 +2,8 @@
 /*
  * restore: a pool's metadata from a stream, for the pvs that it belongs to.
  *
- * The pvs are not written to. Their labels say whether they are those of the stream, and how far they have gone since it
- * was made; whoever has the pool next begins at a commit above all of them.
+ * The pvs are not written to. Their labels say whether they are those of the stream, and how far they have gone since
+ * it was made; whoever has the pool next begins at a commit above all of them.
  *
  * Context: CTL; blocks.
  * Durability: the metadata is put in its place by one rename, when it is whole, checked and on stable storage.
@@ -59,9 +59,9 @@ struct meta_restore_report {
 };
 
 /*
- * Return: 0; -EEXIST: there is a pool in dir; -EBADMSG: the stream is damaged or cut off; -ESTALE: the pvs are not those
- * of the stream, or of another day, and not forced; -EUCLEAN: the metadata in the stream is damaged, and not forced;
- * -EBUSY, -ENOENT: of the pvs; -ENOSPC ..., all with err. dir is then as it was.
+ * Return: 0; -EEXIST: there is a pool in dir; -EBADMSG: the stream is damaged or cut off; -ESTALE: the pvs are not
+ * those of the stream, or of another day, and not forced; -EUCLEAN: the metadata in the stream is damaged, and not
+ * forced; -EBUSY, -ENOENT: of the pvs; -ENOSPC ..., all with err. dir is then as it was.
  */
 MUST_CHECK int meta_restore(const struct meta_restore_args *args, struct meta_restore_report *ret,
 			    struct base_error *err);

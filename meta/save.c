@@ -99,18 +99,18 @@ static int save_locked(struct check *check, const struct meta_save_args *args, s
 		       struct base_error *err)
 {
 	struct meta_stream_out out = { .write = args->write, .ctx = args->ctx };
-	struct save save = { .env = check->env,
-			     .slot = &check->slot,
-			     .out = &out,
-			     .records_a_transaction = RECORDS_A_TRANSACTION };
+	struct save save = {
+		.env = check->env, .slot = &check->slot, .out = &out, .records_a_transaction = RECORDS_A_TRANSACTION
+	};
 	struct meta_pool_record pool;
 	int rc = save_all(&save, &pool, &ret->header);
 
 	if (rc == -EBADMSG)
-		return base_error_set(err, rc,
-				      "a record of the metadata in %s is damaged: run `bdfs check -repair`, and dump it "
-				      "then",
-				      args->dir);
+		return base_error_set(
+			err, rc,
+			"a record of the metadata in %s is damaged: run `bdfs check -repair`, and dump it "
+			"then",
+			args->dir);
 	if (rc < 0)
 		return base_error_set_errno(err, rc, "the metadata in %s could not be dumped", args->dir);
 	ret->records = out.records;

@@ -34,8 +34,8 @@ struct meta_save_report {
 MUST_CHECK int meta_save_dir(const struct meta_save_args *args, struct meta_save_report *ret, struct base_error *err);
 
 /*
- * For the files of meta/: writes header, records and end of env as they are in one transaction. `out` has write and ctx;
- * *slot is the thread's read transaction. *ret_pool: the pool record of that moment.
+ * For the files of meta/: writes header, records and end of env as they are in one transaction. `out` has write and ctx
+ * set; *slot is the thread's read transaction. *ret_pool: the pool record of that moment.
  * Return: 0; -EBADMSG: a damaged record; what write returned; -EIO ...
  */
 struct meta_pool_record;

@@ -3,7 +3,7 @@
  * Physical space: which chunks are owned, which may be handed out, and the way
  * that a freed chunk goes before it may be handed out again.
  *
- * A chunk's life: owned, freed, committed, drained, discarded, free.
+ * A chunk's life: owned, freed, committed, drained, copied (meta/copy.h), discarded, free.
  *
  *   busy   one bit a chunk: not to be handed out (owned, pending, reserved, on its way after a free, or not existing)
  *   owned  one bit a chunk: owned by an entry of the durable map; the in-memory twin of database `space`
@@ -43,6 +43,7 @@ struct free_batch {
 	uint64_t epoch; /* of the close */
 	bool sorted;    /* BG: discards have been made up to `discarded` */
 	size_t discarded;
+	uint64_t copy_needed; /* BG: the copy of the metadata that covers it; 0: not looked at yet */
 };
 
 /* Guard: the space's lock. */

@@ -217,8 +217,10 @@ uint64_t space_wait_turn(struct meta_pool *pool, uint64_t now_ns)
 	}
 	if (was_holding && atomic_load(&pool->held_writes) == 0)
 		event_hold(pool, NULL, false);
-	if (pool->space_waiters && turn.coming)
+	if (pool->space_waiters && turn.coming) {
+		atomic_store(&pool->copy.wanted, true); /* what is coming may wait for a copy of the metadata */
 		base_park_wake(&pool->bg_park);
+	}
 	if (pool->space_waiters && turn.granted)
 		turn.again_ns = earlier(turn.again_ns, now_ns + REGRANT_NS);
 	return turn.again_ns;

@@ -119,7 +119,8 @@ int meta_stream_open(struct meta_stream_in *in, struct meta_stream_header *ret)
 	if (rc < 0)
 		return rc;
 	wire_get_bytes(&wire, got, sizeof(got));
-	if (memcmp(got, magic, sizeof(magic)) != 0 || wire_get_u32(&wire) != STREAM_VERSION || wire_get_u32(&wire) != 0)
+	if (memcmp(got, magic, sizeof(magic)) != 0 || wire_get_u32(&wire) != STREAM_VERSION ||
+	    wire_get_u32(&wire) != 0)
 		return -EBADMSG;
 	wire_get_bytes(&wire, ret->pool.b, UUID_BYTES);
 	ret->commit = wire_get_u64(&wire);

@@ -2,9 +2,9 @@
 /*
  * A pool's metadata as a stream of bytes (docs/format.md, section 8): a header, every record in order, an end.
  *
- * Each record carries a checksum that also covers the one before it, so that a record that is changed, missing, twice or
- * in another place is seen, and so is a stream without its end. The codec neither knows nor asks what the records mean:
- * meta/restore.h does.
+ * Each record carries a checksum that also covers the one before it, so that a record that is changed, missing, twice
+ * or in another place is seen, and so is a stream without its end. The codec neither knows nor asks what the records
+ * mean: meta/restore.h does.
  *
  * Context: any thread, but for what the caller's read and write do. No memory is allocated.
  */

@@ -14,7 +14,8 @@
  * What is held: everything flushed is there; every other sector is old or new;
  * never another disk's bytes, discarded space or rubbish; after a kill every
  * completed byte is there; live reads never go back; the space bitmap equals the
- * owned chunks.
+ * owned chunks; and an import from the copy of the metadata on the device would show no
+ * disk another's bytes.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -32,6 +33,7 @@
 #include "iocore/internal.h"
 #include "meta/check.h"
 #include "meta/internal.h"
+#include "tests/model/copy_judge.h"
 #include "tests/model/oracle.h"
 #include "tests/model/sim_device.h"
 
@@ -85,7 +87,8 @@ struct sim {
 	struct disk disks[DISKS];
 	struct slot slots[SLOTS];
 	uint32_t next_version, next_disk_id;
-	uint64_t done_ops, enospc, checked_sectors;
+	uint64_t done_ops, enospc, checked_sectors, copied_sectors;
+	struct base_uuid pool_uuid;
 };
 
 /* ---- random, time, the end ---------------------------------------------------------------- */
@@ -415,6 +418,7 @@ static void open_pool(struct sim *sim)
 	struct base_error err = { 0 };
 
 	must(sim, meta_pool_open(&args, &sim->pool, &err), &err, "opening the pool");
+	sim->pool_uuid = sim->pool->record.uuid;
 	open_queue(sim);
 }
 
@@ -451,6 +455,14 @@ static void turn(struct sim *sim)
 	queue_turn(&sim->ioc->queues[0], 0);
 }
 
+/* Copies come as in minutes of real time, some of them between any two steps. */
+static void background(struct sim *sim)
+{
+	if (below(sim, 20) == 0)
+		sim->pool->copy.next_at_ns = 0;
+	bg_step(sim->pool, base_clock_ns());
+}
+
 static void one_step(struct sim *sim, struct db_txn **slot)
 {
 	uint64_t dice = below(sim, 1000);
@@ -466,7 +478,7 @@ static void one_step(struct sim *sim, struct db_txn **slot)
 	else if (dice < 920)
 		lookup_step(sim->pool, slot);
 	else if (dice < 998)
-		bg_step(sim->pool, base_clock_ns());
+		background(sim);
 	else
 		replace_disk(sim, &sim->disks[below(sim, DISKS)]);
 }
@@ -491,7 +503,7 @@ static void drain(struct sim *sim)
 		turn(sim);
 		lookup_step(sim->pool, &slot);
 		mw_step(sim->pool, base_clock_ns());
-		bg_step(sim->pool, base_clock_ns());
+		background(sim);
 	}
 	db_read_free(slot);
 }
@@ -634,6 +646,17 @@ static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode
 	free(buf);
 }
 
+/* As if the directory had been lost at this moment. */
+static void judge_copy(struct sim *sim)
+{
+	uint64_t sectors;
+	const char *why = copy_judge(&sim->device, sim->pool_uuid, &sectors);
+
+	if (why)
+		fail(sim, "the copy of the metadata: %s", why);
+	sim->copied_sectors += sectors;
+}
+
 static void recover(struct sim *sim)
 {
 	bool cut = sim->ending == END_CUT;
@@ -642,6 +665,7 @@ static void recover(struct sim *sim)
 		sim_device_cut(&sim->device);
 	else
 		sim_device_kill(&sim->device);
+	judge_copy(sim);
 	move_metadata(sim, !cut);
 	for (unsigned i = 0; i < SLOTS; i++)
 		sim->slots[i].busy = false;
@@ -652,6 +676,7 @@ static void recover(struct sim *sim)
 			sim_device_cut(&sim->device);
 		else
 			sim_device_kill(&sim->device);
+		judge_copy(sim);
 		move_metadata(sim, !cut);
 		sim->stop_at = 0;
 	}
@@ -676,6 +701,7 @@ static void close_in_order(struct sim *sim)
 	}
 	queue_done(&sim->ioc->queues[0]);
 	must(sim, meta_pool_close(sim->pool, &err), &err, "closing the pool");
+	judge_copy(sim);
 	open_pool(sim);
 	check_metadata(sim);
 }
@@ -742,8 +768,8 @@ static int run_case(const char *scratch, uint64_t seed, uint64_t steps, enum end
 	close_in_order(sim);
 	if (verbose)
 		printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64
-		       " sectors judged\n",
-		       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors);
+		       " sectors judged, %" PRIu64 " of copies\n",
+		       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors, sim->copied_sectors);
 	fflush(stdout);
 	return sim->done_ops == 0; /* a case that did nothing proves nothing */
 }

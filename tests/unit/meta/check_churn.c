@@ -85,8 +85,10 @@ static void change_one(struct churn *churn, bool write)
 static void commit(struct churn *churn)
 {
 	rig_require(commit_run(churn->pool) == 0, "a commit");
-	while (!bg_is_idle(churn->pool))
+	while (!bg_is_idle(churn->pool)) {
+		atomic_store(&churn->pool->copy.wanted, true); /* freed chunks wait for a copy of the metadata */
 		bg_step(churn->pool, base_clock_ns());
+	}
 	churn->commits++;
 }
 

@@ -146,8 +146,10 @@ void rig_make_pool(uint64_t bytes)
 	rig_close(pool);
 	/* Once more: then the free space is known to be discarded, and the pool is clean. */
 	pool = rig_open(false);
-	while (pool->rediscard_at <= UINT32_MAX || !bg_is_idle(pool))
+	while (pool->rediscard_at <= UINT32_MAX || !bg_is_idle(pool)) {
+		atomic_store(&pool->copy.wanted, true); /* freed chunks wait for a copy of the metadata */
 		bg_step(pool, base_clock_ns());
+	}
 	rig_close(pool);
 }
 

@@ -181,7 +181,9 @@ Test(meta_restore, refuses_the_pvs_of_another_pool)
 Test(meta_restore, takes_pvs_from_where_they_are_now)
 {
 	struct meta_restore_pv pv;
-	struct meta_restore_args args = { .dir = rig_dir, .read = read_buffer, .ctx = &stream, .pvs = &pv, .pv_count = 1 };
+	struct meta_restore_args args = {
+		.dir = rig_dir, .read = read_buffer, .ctx = &stream, .pvs = &pv, .pv_count = 1
+	};
 	char moved[PATH_MAX + 8];
 
 	lose_metadata();
@@ -201,7 +203,8 @@ Test(meta_restore, a_stream_that_is_cut_off_anywhere_restores_nothing)
 
 	lose_metadata();
 	for (stream.count = 0; stream.count < whole; stream.count += 97) {
-		cr_assert_eq(restore_from(&stream, true), -EBADMSG, "cut off at %zu: %s", stream.count, rig_error.text);
+		cr_assert_eq(restore_from(&stream, true), -EBADMSG, "cut off at %zu: %s", stream.count,
+			     rig_error.text);
 		cr_assert_not(has_metadata());
 	}
 	stream.count = whole;
