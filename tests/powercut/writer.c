@@ -443,6 +443,9 @@ static void find_disks(struct thread *t)
 		closedir(dir);
 	/* Above any number of earlier rounds. */
 	atomic_init(&w.next_disk, (uint32_t)w.round * 100000);
+	/* What is to be written once must not have been written before the cut either. */
+	for (unsigned i = 0; w.scenario->once && i < found; i++)
+		do_recreate(t, &w.disks[i]);
 	for (; found < w.scenario->disks; found++)
 		make_disk(t, &w.disks[found]);
 }
