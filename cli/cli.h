@@ -62,6 +62,8 @@ void cli_progress_begin(struct cmd_progress *progress);
 void cli_progress_end(void);
 /* follow.c. For a stream of events: prints each as it comes, as a line of text or of JSON. Ctrl-C just ends it. */
 void cli_follow_begin(struct cmd_progress *progress, bool json);
+/* viostat.c. Reports at an interval, until args' count or an error, which is in *ret. */
+void cli_viostat(json_t *args, struct cmd_outcome *ret);
 /* To standard error, safe on a terminal: "bdfs VERB: text". verb may be NULL. */
 void cli_complain(const char *verb, const char *text);
 

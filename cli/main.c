@@ -82,6 +82,23 @@ static int print_outcome(const struct cmd_verb *verb, const struct cli_format *f
 	return outcome->code < 0 ? fail(verb, format, outcome) : CMD_EXIT_OK;
 }
 
+static int report_at_interval(const struct cmd_verb *verb, struct cli_request *request)
+{
+	const struct cli_format *format = &request->format;
+	struct cmd_outcome outcome = { 0 };
+
+	if (format->json || format->delimiter || format->fields)
+		outcome.code = base_error_set(&outcome.err, -EINVAL,
+					      "-json, -fmt and -field go without INTERVAL: they give the sums");
+	else
+		cli_viostat(request->args, &outcome);
+
+	int status = outcome.code < 0 ? fail(verb, format, &outcome) : CMD_EXIT_OK;
+
+	cmd_outcome_done(&outcome);
+	return status;
+}
+
 static int carry_out(const struct cmd_verb *verb, struct cli_request *request)
 {
 	struct cmd_progress progress = { 0 };
@@ -91,6 +108,8 @@ static int carry_out(const struct cmd_verb *verb, struct cli_request *request)
 		cli_complain(verb->name, "nothing was done");
 		return CMD_EXIT_NOT_COMPLETED;
 	}
+	if (verb == &cmd_viostat && json_object_get(request->args, "interval"))
+		return report_at_interval(verb, request);
 	if (cmd_verb_needs(verb, request->args) & CMD_LONG)
 		cli_follow_begin(&progress, request->format.json);
 	else

@@ -383,6 +383,7 @@ static const struct cli_view views[] = {
 	{ "lsdev", "devices", false, devices },
 	{ "lslv", "volumes", false, volumes }, { "lslv", "volume", true, volume },
 	{ "lslv", "extents", false, extents }, { "lslv", "pvs", false, shares },
+	{ "viostat", "stats", false, stats },
 };
 
 const struct cli_view *cli_view_find(const char *verb, const json_t *result)
