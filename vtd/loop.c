@@ -52,22 +52,6 @@ static void list_of(const struct vtd_env *env, char path[PATH_MAX])
 	snprintf(path, PATH_MAX, "%.4000s/%s", env->directory, VTD_LOOP_LIST_NAME);
 }
 
-/* For the mount after a kill. It need not survive the machine, so it is not synced. */
-static void remember(const struct vtd_env *env, const struct loop_unit *unit)
-{
-	char path[PATH_MAX], boot[40];
-	list_of(env, path);
-
-	FILE *list = fopen(path, "ae");
-	if (list && ftell(list) == 0 && vtd_loop_boot_id(boot))
-		fprintf(list, "%s\n", boot);
-	if (list)
-		fprintf(list, "%s %s %s\n", unit->device + strlen("/dev/"), unit->sequence, unit->name);
-	if (!list || fclose(list) != 0)
-		log_warning("VTD %s: %s can't be noted in %s: after a kill it has to be detached by hand", unit->name,
-			    unit->device, path);
-}
-
 static void announce(pid_t pid, void *ctx)
 {
 	meta_disk_announce(ctx, pid);
@@ -190,15 +174,17 @@ static int file_of(const struct loop_unit *unit, char path[PATH_MAX], struct bas
 	return 0;
 }
 
-static int attach(const struct vtd_target *target, struct loop_unit *unit, struct base_error *err)
+static int attach(const struct vtd_env *env, const struct vtd_target *target, struct loop_unit *unit,
+		  struct base_error *err)
 {
-	char file[PATH_MAX], answer[VTD_HELPER_ANSWER_BYTES], block[16];
-	const char *words[] = { "loop-attach", file, block, target->read_only ? "ro" : "rw", NULL };
+	char file[PATH_MAX], list[PATH_MAX], answer[VTD_HELPER_ANSWER_BYTES], block[16];
+	const char *words[] = { "loop-attach", file, block, target->read_only ? "ro" : "rw", list, unit->name, NULL };
 	struct meta_disk_info info;
 	int rc = file_of(unit, file, err);
 
 	if (rc < 0)
 		return rc;
+	list_of(env, list);
 	meta_disk_info(target->disk, &info);
 	snprintf(block, sizeof(block), "%u", info.record.logical_block_bytes);
 	rc = vtd_run_helper(words, announce, target->disk, answer, err);
@@ -230,12 +216,11 @@ static int loop_start(const struct vtd_env *env, const struct vtd_target *target
 		*ret_unit = unit;
 		return 0;
 	}
-	int rc = attach(target, unit, err);
+	int rc = attach(env, target, unit, err);
 	if (rc < 0) {
 		free(unit);
 		return rc;
 	}
-	remember(env, unit);
 	*ret_unit = unit;
 	return 0;
 }

@@ -21,7 +21,7 @@ uint64_t vtd_loop_sequence(const char *device);
 bool vtd_loop_boot_id(char ret[40]);
 
 /* The helper's commands. Print the answer. Return: the exit status. */
-int vtd_loop_attach(int argc, char *argv[]); /* FILE BLOCK-BYTES ro|rw: the device */
+int vtd_loop_attach(int argc, char *argv[]); /* FILE BLOCK-BYTES ro|rw LIST VTD: the device */
 int vtd_loop_detach(int argc, char *argv[]); /* DEVICE SEQUENCE gently|force: "gone", or "later" */
 int vtd_loop_resize(int argc, char *argv[]); /* DEVICE SEQUENCE FILE: "" */
 int vtd_loop_clean(int argc, char *argv[]);  /* LIST: "0", or the devices that were detached; the list is removed */

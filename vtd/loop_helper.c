@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,66 +44,6 @@ int vtd_helper_answer(int code, const char *fmt, ...)
 	va_end(args);
 	printf("\n");
 	return fflush(stdout) != 0 || code < 0;
-}
-
-/* ---- attach ------------------------------------------------------------------------------- */
-
-static int configure(int device_fd, int file_fd, unsigned block_bytes, bool read_only)
-{
-	struct loop_config config = {
-		.fd = (uint32_t)file_fd,
-		.block_size = block_bytes,
-		.info.lo_flags = LO_FLAGS_DIRECT_IO | (read_only ? LO_FLAGS_READ_ONLY : 0u),
-	};
-
-	return ioctl(device_fd, LOOP_CONFIGURE, &config) < 0 ? -errno : 0;
-}
-
-/* Return: 0; -EBUSY: somebody else took this number; others answered. */
-static int try_number(int number, int file_fd, char *argv[], int *ret_status)
-{
-	bool read_only = strcmp(argv[2], "ro") == 0;
-	char device[32];
-
-	snprintf(device, sizeof(device), "/dev/loop%d", number);
-	int fd = open(device, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	if (fd < 0) {
-		*ret_status = vtd_helper_answer(-errno, "%s can't be opened: %s", device, strerror(errno));
-		return 0;
-	}
-	int rc = configure(fd, file_fd, (unsigned)strtoul(argv[1], NULL, 10), read_only);
-	close(fd);
-	if (rc == -EBUSY)
-		return rc;
-	*ret_status = rc == 0 ? vtd_helper_answer(0, "%s", device)
-			      : vtd_helper_answer(rc, "%s can't be set up: %s%s", device, strerror(-rc),
-						  rc == -ENOTTY || rc == -EINVAL ? " (Linux 5.8 or later is needed)"
-										 : "");
-	return 0;
-}
-
-int vtd_loop_attach(int argc, char *argv[])
-{
-	int status = 1;
-
-	if (argc != 3)
-		return vtd_helper_answer(-EINVAL, "wrong words");
-	int file_fd = open(argv[0], (strcmp(argv[2], "ro") == 0 ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	if (file_fd < 0)
-		return vtd_helper_answer(-errno, "%s can't be opened: %s", argv[0], strerror(errno));
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	if (control < 0)
-		return vtd_helper_answer(-errno, "/dev/loop-control: %s: %s", strerror(errno),
-					 errno == ENOENT ? "this kernel has no loop devices, or `modprobe loop` is missing"
-							 : "loop devices are root's");
-	for (int i = 0; i < ATTEMPTS; i++) {
-		int number = ioctl(control, LOOP_CTL_GET_FREE);
-		if (number < 0)
-			return vtd_helper_answer(-errno, "there is no free loop device: %s", strerror(errno));
-		if (try_number(number, file_fd, argv, &status) == 0)
-			return status;
-	}
-	return vtd_helper_answer(-EBUSY, "others take every free loop device first");
 }
 
 /* ---- finding it again --------------------------------------------------------------------- */
@@ -153,6 +94,101 @@ static bool wait_gone(const char *device, const char *sequence)
 		poll(NULL, 0, 20);
 	}
 	return false;
+}
+
+/* ---- attach ------------------------------------------------------------------------------- */
+
+static int configure(int device_fd, int file_fd, unsigned block_bytes, bool read_only)
+{
+	struct loop_config config = {
+		.fd = (uint32_t)file_fd,
+		.block_size = block_bytes,
+		.info.lo_flags = LO_FLAGS_DIRECT_IO | (read_only ? LO_FLAGS_READ_ONLY : 0u),
+	};
+
+	return ioctl(device_fd, LOOP_CONFIGURE, &config) < 0 ? -errno : 0;
+}
+
+/* For the mount after a kill. It need not survive the machine, so it is not synced. Return: false: not noted. */
+static bool note(const char *path, const char *device, const char *vtd)
+{
+	char boot[40];
+	FILE *list = vtd_loop_boot_id(boot) ? fopen(path, "ae") : NULL;
+
+	if (!list)
+		return false;
+	if (ftell(list) == 0)
+		fprintf(list, "%s\n", boot);
+	fprintf(list, "%s %llu %s\n", device + strlen("/dev/"), (unsigned long long)vtd_loop_sequence(device), vtd);
+	return fclose(list) == 0;
+}
+
+/*
+ * The daemon may be killed at any moment. So the device is noted before the daemon is told of it, and given up if there
+ * is nobody to tell.
+ */
+static int finish(int fd, const char *device, char *argv[])
+{
+	int status = 1;
+
+	if (note(argv[3], device, argv[4]))
+		status = vtd_helper_answer(0, "%s", device);
+	else
+		vtd_helper_answer(-EIO, "%s can't be noted in %s", device, argv[3]);
+	if (status != 0)
+		(void)!ioctl(fd, LOOP_CLR_FD, 0);
+	close(fd);
+	return status;
+}
+
+/* Return: 0; -EBUSY: somebody else took this number; others answered. */
+static int try_number(int number, int file_fd, char *argv[], int *ret_status)
+{
+	bool read_only = strcmp(argv[2], "ro") == 0;
+	char device[32];
+
+	snprintf(device, sizeof(device), "/dev/loop%d", number);
+	int fd = open(device, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (fd < 0) {
+		*ret_status = vtd_helper_answer(-errno, "%s can't be opened: %s", device, strerror(errno));
+		return 0;
+	}
+	int rc = configure(fd, file_fd, (unsigned)strtoul(argv[1], NULL, 10), read_only);
+	if (rc == 0) {
+		*ret_status = finish(fd, device, argv);
+		return 0;
+	}
+	close(fd);
+	if (rc == -EBUSY)
+		return rc;
+	*ret_status = vtd_helper_answer(rc, "%s can't be set up: %s%s", device, strerror(-rc),
+						  rc == -ENOTTY || rc == -EINVAL ? " (Linux 5.8 or later is needed)"
+										 : "");
+	return 0;
+}
+
+int vtd_loop_attach(int argc, char *argv[])
+{
+	int status = 1;
+
+	if (argc != 5)
+		return vtd_helper_answer(-EINVAL, "wrong words");
+	int file_fd = open(argv[0], (strcmp(argv[2], "ro") == 0 ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (file_fd < 0)
+		return vtd_helper_answer(-errno, "%s can't be opened: %s", argv[0], strerror(errno));
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (control < 0)
+		return vtd_helper_answer(-errno, "/dev/loop-control: %s: %s", strerror(errno),
+					 errno == ENOENT ? "this kernel has no loop devices, or `modprobe loop` is missing"
+							 : "loop devices are root's");
+	for (int i = 0; i < ATTEMPTS; i++) {
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+		if (number < 0)
+			return vtd_helper_answer(-errno, "there is no free loop device: %s", strerror(errno));
+		if (try_number(number, file_fd, argv, &status) == 0)
+			return status;
+	}
+	return vtd_helper_answer(-EBUSY, "others take every free loop device first");
 }
 
 /* ---- detach ------------------------------------------------------------------------------- */
@@ -266,6 +302,7 @@ int vtd_helper_main(int argc, char *argv[])
 {
 	char go;
 
+	signal(SIGPIPE, SIG_IGN);
 	/* Whoever started us announces our pid first. Nobody there: nothing to do. */
 	if (read(STDIN_FILENO, &go, 1) != 1)
 		return 1;
