@@ -215,14 +215,6 @@ static int resize_open(struct cmd_context *ctx, struct ioc_bd *bd, const char *n
 	return 0;
 }
 
-/* What was freed before counts from its commit on. */
-static int commit_first(struct cmd_context *ctx, const char *name, struct base_error *err)
-{
-	int r = meta_pool_commit(ctx->meta);
-
-	return r < 0 ? base_error_set_errno(err, r, "%s: no commit before space could be reserved", name) : 0;
-}
-
 int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t new_bytes, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
@@ -247,7 +239,7 @@ int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t ne
 				meta_disk_opens(disk));
 	}
 	if (meta_disk_kind(disk) == META_DISK_THICK && new_bytes > meta_disk_size(disk))
-		r = commit_first(ctx, name, err);
+		r = meta_pool_await_space(ctx->meta, new_bytes - meta_disk_size(disk), err);
 	if (r < 0)
 		return r;
 	r = ioc_disk_open(ctx->ioc, disk, &bd, err);
@@ -284,6 +276,7 @@ static int convert_open(struct cmd_context *ctx, struct ioc_bd *bd, const char *
 int cmd_disk_convert(struct cmd_context *ctx, struct meta_disk *disk, bool thick, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
+	struct meta_disk_info info;
 	struct ioc_bd *bd;
 	int r;
 
@@ -291,7 +284,10 @@ int cmd_disk_convert(struct cmd_context *ctx, struct meta_disk *disk, bool thick
 	if (meta_disk_kind(disk) == META_DISK_LV)
 		return base_error_set(err, -EINVAL,
 				      "%s: is a logical volume, which has all its space: copy it with cplv", name);
-	r = thick ? commit_first(ctx, name, err) : 0;
+	meta_disk_info(disk, &info);
+	r = thick ? meta_pool_await_space(ctx->meta,
+					  info.size_bytes - MIN(info.allocated_bytes, info.size_bytes), err)
+		  : 0;
 	if (r == 0)
 		r = ioc_disk_open(ctx->ioc, disk, &bd, err);
 	if (r < 0)

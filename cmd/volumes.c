@@ -107,10 +107,10 @@ int cmd_volume_extend(struct cmd_context *ctx, struct meta_disk *disk, uint64_t 
 	if (new_bytes > DISK_BYTES_MAX)
 		return base_error_set(err, -EFBIG, "larger than the largest disk, %s",
 				      base_size_to_text(DISK_BYTES_MAX, size));
-	int r = meta_pool_commit(ctx->meta);
+	int r = meta_pool_await_space(ctx->meta, new_bytes - meta_disk_size(disk), err);
 
 	if (r < 0)
-		return base_error_set_errno(err, r, "no commit before space could be reserved");
+		return r;
 	/* Only verbs grow a volume, one at a time. */
 	if (!meta_claim_for(disk, new_bytes))
 		return base_error_set(err, -ENOSPC,

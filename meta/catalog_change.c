@@ -160,19 +160,14 @@ static void create_applied(struct mw_call *call)
 	}
 }
 
-/* A promise counts on nothing that a power cut could bring back: what was freed becomes durable first. */
 static int make_ready_to_promise(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count,
 				 struct base_error *err)
 {
-	bool any = false;
+	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < count; i++)
-		any |= specs[i].kind != META_DISK_THIN;
-	if (!any || pool->read_only)
-		return 0;
-	catalog_recall_windows(pool);
-	int rc = meta_pool_commit(pool);
-	return rc < 0 ? base_error_set_errno(err, rc, "no commit before space could be reserved") : 0;
+		bytes += catalog_goal_chunks(specs[i].kind, specs[i].size_bytes) * CHUNK_BYTES;
+	return bytes == 0 || pool->read_only ? 0 : meta_pool_await_space(pool, bytes, err);
 }
 
 int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count, uint64_t *ret_numbers,

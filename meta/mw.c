@@ -141,6 +141,8 @@ static void run_call(struct base_msg *msg)
 	call->result = call_in_txn(call);
 	if (call->no_room && call->may_use_reserve && reserve_spend(call->pool))
 		call->result = call_in_txn(call);
+	else if (call->no_room)
+		reserve_look(call->pool);
 	call->pool->alert_due = true;
 	if (call->finished)
 		call->finished(call);

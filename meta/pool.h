@@ -113,6 +113,13 @@ struct meta_pool_info {
 };
 void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret); /* any thread */
 
+/*
+ * Before space is reserved: commits, since a promise counts on nothing that a power cut could bring back; and, while
+ * so much can't be promised and something is being freed, waits for that, 5 s at most. What can be had then is for the
+ * reservation itself to say. Return: 0, or why there was no commit.
+ */
+MUST_CHECK int meta_pool_await_space(struct meta_pool *pool, uint64_t bytes, struct base_error *err);
+
 /* What `alert` and `chsp -policy` set, durable when it returns. Return: 0, -EROFS, -ENOSPC, other negative errno. */
 enum {
 	META_SET_FULL_POLICY = 1,

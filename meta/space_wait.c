@@ -81,6 +81,28 @@ void meta_hold_stop(struct meta_pool *pool)
 	base_park_wake(&pool->mw_park);
 }
 
+/* ---- before a promise --------------------------------------------------------------------- */
+
+#define AWAIT_NS (5 * UINT64_C(1000000000))
+#define AWAIT_STEP_NS UINT64_C(10000000)
+
+int meta_pool_await_space(struct meta_pool *pool, uint64_t bytes, struct base_error *err)
+{
+	uint64_t until_ns = base_clock_ns() + AWAIT_NS, chunks = bytes / CHUNK_BYTES + (bytes % CHUNK_BYTES != 0);
+	struct space_claim probe = { 0 };
+
+	for (;;) {
+		catalog_recall_windows(pool);
+		int rc = meta_pool_commit(pool);
+		if (rc < 0)
+			return base_error_set_errno(err, rc, "no commit before space could be reserved");
+		if (pool->no_threads || space_claim_fits(&pool->space, &probe, chunks) || bg_is_idle(pool) ||
+		    base_clock_ns() >= until_ns)
+			return 0;
+		meta_event_wait(pool, UINT64_MAX, AWAIT_STEP_NS); /* never comes: a pause */
+	}
+}
+
 /* ---- what is there, and what is coming ---------------------------------------------------- */
 
 bool space_wait_has_new(struct meta_pool *pool)

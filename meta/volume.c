@@ -443,11 +443,10 @@ int meta_volume_create(struct meta_pool *pool, const struct meta_disk_spec *spec
 	b.store = store_new(pool, 0, &none);
 	if (!b.store)
 		return base_error_set_errno(err, -ENOMEM, "%s", spec->name);
-	catalog_recall_windows(pool);
-	rc = meta_pool_commit(pool);
+	rc = meta_pool_await_space(pool, spec->size_bytes, err);
 	if (rc < 0) {
 		store_free(b.store);
-		return base_error_set_errno(err, rc, "%s: no commit before space could be reserved", spec->name);
+		return rc;
 	}
 	rc = build_volume(&b, err);
 	free(b.runs);
