@@ -105,7 +105,8 @@ const struct cmd_verb cmd_chbdsp = {
 		"-size is the amount to add, as in VIOS: 10G and +10G both make the disk 10 GiB larger. To give the "
 		"new total, or to make a disk smaller, use `bdfs lu -resize`. The disk may be in use; what uses it "
 		"sees the new size when it looks (a loop device: losetup -c).\n"
-		"-thick reserves what the disk has not taken of its size yet, -thin gives that back; the disk may be in "
+		"-thick reserves what the disk has not taken of its size yet, -thin gives that back; the "
+		"disk may be in "
 		"use.\n"
 		"-mv renames; it refuses a name that another disk has.",
 	.examples = "bdfs chbdsp -sp vms -bd web1 -size 10G\n"

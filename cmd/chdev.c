@@ -77,8 +77,10 @@ const struct cmd_verb cmd_chdev = {
 	.name = "chdev",
 	.summary = "change an adapter or a VTD",
 	.synopsis = "bdfs chdev [-sp POOL] -dev DEVICE -attr NAME=VALUE",
-	.about = "Attributes: client=TEXT of an adapter, a label for the lists; shared=yes|no of a VTD, whether its disk "
-		 "may have a second holder.",
+	.about =
+		"Attributes: client=TEXT of an adapter, a label for the lists; shared=yes|no of a VTD, "
+		"whether its disk "
+		"may have a second holder.",
 	.examples = "bdfs chdev -sp vms -dev vhost0 -attr client=web1\n"
 		    "bdfs chdev -sp vms -dev vtscsi0 -attr shared=yes",
 	.options = options,

@@ -186,7 +186,8 @@ const struct cmd_verb cmd_events = {
 	.summary = "show what happens to a mounted pool",
 	.synopsis = "bdfs events [-sp POOL] [-follow]",
 	.about =
-		"Shows the last events of a mounted pool, 512 at most: alarms that went on or off, writes that are held "
+		"Shows the last events of a mounted pool, 512 at most: alarms that went on or off, writes "
+		"that are held "
 		"and released, a pv without room, a failed pool, little room for metadata, disks that were made, "
 		"removed, renamed or resized. With -follow it shows what comes from now on, a line each, until it is "
 		"interrupted or the pool is unmounted; with --json each line is an object. A follower who does not "

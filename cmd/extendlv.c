@@ -58,7 +58,8 @@ const struct cmd_verb cmd_extendlv = {
 	.summary = "make a logical volume larger",
 	.synopsis = "bdfs extendlv [-sp POOL] LV SIZE",
 	.about =
-		"Adds SIZE to a logical volume, rounded up to whole partitions of 4 MiB, with its space. The volume may be "
+		"Adds SIZE to a logical volume, rounded up to whole partitions of 4 MiB, with its space. The "
+		"volume may be "
 		"in use. Without enough space nothing changes.",
 	.examples = "bdfs extendlv -sp vms db1 20G",
 	.options = options,

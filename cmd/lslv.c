@@ -160,7 +160,8 @@ const struct cmd_verb cmd_lslv = {
 		    "bdfs lslv [-sp POOL] [-map | -pv] LV",
 	.about =
 		"Lists the logical volumes of a pool, with -free those that nobody has open. With a name it shows that "
-		"volume, with -map its extents in order, each with its place on a physical volume, with -pv how much of "
+		"volume, with -map its extents in order, each with its place on a physical volume, with -pv "
+		"how much of "
 		"it each physical volume has and in how many extents. A partition (LP, PP) has 4 MiB.\n"
 		"Fields: lvname type lps pps state size udid (lists and LV, there ppsize too); offset size pv "
 		"pvoffset (-map); pv size pps extents (-pv).",

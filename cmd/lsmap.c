@@ -82,11 +82,13 @@ const struct cmd_verb cmd_lsmap = {
 	.name = "lsmap",
 	.summary = "list what is mapped to whom",
 	.synopsis = "bdfs lsmap [-sp POOL] {-all | -vadapter ADAPTER | -vtd VTD} [-type TYPE...] [-stat]",
-	.about = "Lists adapters with their VTDs, as VIOS does: Available is served, Defined is recorded but not served, "
-		 "and the reason is told. With -fmt, -field or --json a row is a VTD.\n"
-		 "Fields: svsa physloc clientid vtd status lun backing bdphysloc mirrored, as in VIOS; device reason "
-		 "bd type transport shared ro use who. With -stat: vtd svsa reads writes flushes discards rmb wmb "
-		 "errors inflight p50us p99us.",
+	.about =
+		"Lists adapters with their VTDs, as VIOS does: Available is served, Defined is recorded but "
+		"not served, "
+		"and the reason is told. With -fmt, -field or --json a row is a VTD.\n"
+		"Fields: svsa physloc clientid vtd status lun backing bdphysloc mirrored, as in VIOS; device reason "
+		"bd type transport shared ro use who. With -stat: vtd svsa reads writes flushes discards rmb wmb "
+		"errors inflight p50us p99us.",
 	.examples = "bdfs lsmap -all\n"
 		    "bdfs lsmap -all -fmt : -field svsa vtd backing device\n"
 		    "bdfs lsmap -all -stat",

@@ -43,7 +43,8 @@ static int check_block(int64_t block_bytes, struct base_error *err)
 	return 0;
 }
 
-static int make(struct cmd_context *ctx, const char *name, const json_t *args, json_t **ret_result, struct base_error *err)
+static int make(struct cmd_context *ctx, const char *name, const json_t *args, json_t **ret_result,
+		struct base_error *err)
 {
 	int64_t block_bytes = cmd_arg_number(args, "block", 512);
 	struct base_size size;

@@ -103,7 +103,8 @@ const struct cmd_verb cmd_mklv = {
 		    "bdfs mklv [-lv NAME | -prefix PREFIX] [-sp POOL] -size SIZE",
 	.about =
 		"Makes a logical volume: a disk that has all its space from the start, in as few pieces as the pool "
-		"allows, and keeps it. SIZE is rounded up to whole partitions of 4 MiB. It is there at once, durably, as "
+		"allows, and keeps it. SIZE is rounded up to whole partitions of 4 MiB. It is there at once, "
+		"durably, as "
 		"disks/NAME in the pool's mount; after a crash it is there whole or not at all. Its discards zero and "
 		"give nothing back; it grows by extendlv only, and never gets smaller.\n"
 		"Without -lv it is called PREFIX and the lowest free number; without -prefix: lv00, lv01. The name is "

@@ -33,7 +33,8 @@ static const struct cmd_option options[] = {
 	CMD_OPTIONS_MAPPING,
 	{ "client", NULL, CMD_TEXT, 0, "LABEL", "without -vdev: whom the new adapter serves, for the lists" },
 	{ "fbo", NULL, CMD_FLAG, CMD_LATER, NULL, "virtual optical drives are not in this release" },
-	{ "f", NULL, CMD_FLAG, CMD_LATER, NULL, "-f does not say what it forces: if two may use the disk, say -shared" },
+	{ "f", NULL, CMD_FLAG, CMD_LATER, NULL,
+	  "-f does not say what it forces: if two may use the disk, say -shared" },
 	{ 0 },
 };
 
@@ -133,13 +134,14 @@ const struct cmd_verb cmd_mkvdev = {
 	.summary = "map a disk to an adapter",
 	.synopsis = "bdfs mkvdev [-sp POOL] -vdev BD -vadapter ADAPTER [-dev NAME] [-shared] [-ro] [-transport T]\n"
 		    "bdfs mkvdev [-sp POOL] -vadapter ADAPTER [-transport T] [-client LABEL]",
-	.about = "Binds a disk to an adapter by a virtual target device (VTD). The mapping is durable: it is there "
-		 "until rmvdev, and served whenever the pool is mounted. Prints the name of the VTD, its state, and "
-		 "where it is to be found.\n"
-		 "The adapters loop and loopN make the disk /dev/loopN of this host, with direct I/O. vhostN serve "
-		 "guests, each VTD at a socket of its own.\n"
-		 "A disk that is mapped, or open as a file, is refused, unless both sides say -shared. Without -vdev an "
-		 "adapter is made, which a mapping does by itself where the name says what it is.",
+	.about =
+		"Binds a disk to an adapter by a virtual target device (VTD). The mapping is durable: it is there "
+		"until rmvdev, and served whenever the pool is mounted. Prints the name of the VTD, its state, and "
+		"where it is to be found.\n"
+		"The adapters loop and loopN make the disk /dev/loopN of this host, with direct I/O. vhostN serve "
+		"guests, each VTD at a socket of its own.\n"
+		"A disk that is mapped, or open as a file, is refused, unless both sides say -shared. Without -vdev an "
+		"adapter is made, which a mapping does by itself where the name says what it is.",
 	.examples = "bdfs mkvdev -sp vms -vdev web1 -vadapter loop\n"
 		    "bdfs mkvdev -sp vms -vdev web1 -vadapter vhost0 -dev web1_root",
 	.options = options,

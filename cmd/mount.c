@@ -138,22 +138,24 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 const struct cmd_verb cmd_mount = {
 	.name = "mount",
 	.summary = "mount a pool",
-	.synopsis = "bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-survive] [-replace] [-engine NAME] "
-		    "[-queues N] [-hook PROGRAM] [-f]",
-	.about = "Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
-		 "that serves the mount until it is unmounted; the command returns when the mount answers. The "
-		 "daemon's messages are in the file log in the pool's directory. A mount that a dead daemon left on "
-		 "MOUNTPOINT is cleaned up first. With -f the command itself serves, and returns when the mount is "
-		 "gone.\n"
-		 "With -hook PROGRAM, an absolute path, that program is run for each alarm of the pool, as PROGRAM "
-		 "EVENT POOL, one at a time and without a shell; see ALARMS in bdfs(8).\n"
-		 "With -survive a small process beside the daemon keeps the mount. If the daemon is killed or crashes, "
-		 "another one takes over: programs, mappings and loop devices on the files wait for a moment and see no "
-		 "error, and nothing that was completed is lost.\n"
-		 "With -replace, after an upgrade, this command's daemon takes over from the one that serves MOUNTPOINT "
-		 "now, in the same way. Give the other options again.\n"
-		 "SIGTERM to the daemon unmounts: what is under way is finished and everything is committed. `mount "
-		 "-t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
+	.synopsis =
+		"bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-survive] [-replace] [-engine NAME] "
+		"[-queues N] [-hook PROGRAM] [-f]",
+	.about =
+		"Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
+		"that serves the mount until it is unmounted; the command returns when the mount answers. The "
+		"daemon's messages are in the file log in the pool's directory. A mount that a dead daemon left on "
+		"MOUNTPOINT is cleaned up first. With -f the command itself serves, and returns when the mount is "
+		"gone.\n"
+		"With -hook PROGRAM, an absolute path, that program is run for each alarm of the pool, as PROGRAM "
+		"EVENT POOL, one at a time and without a shell; see ALARMS in bdfs(8).\n"
+		"With -survive a small process beside the daemon keeps the mount. If the daemon is killed or crashes, "
+		"another one takes over: programs, mappings and loop devices on the files wait for a moment and see no "
+		"error, and nothing that was completed is lost.\n"
+		"With -replace, after an upgrade, this command's daemon takes over from the one that serves MOUNTPOINT "
+		"now, in the same way. Give the other options again.\n"
+		"SIGTERM to the daemon unmounts: what is under way is finished and everything is committed. `mount "
+		"-t bdfs POOL MOUNTPOINT` and a line in /etc/fstab do the same.",
 	.examples = "bdfs mount vms /srv/vms\n"
 		    "bdfs mount vms /srv/vms -o ro,allow_other\n"
 		    "bdfs mount vms /srv/vms -survive -replace",

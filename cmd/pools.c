@@ -92,7 +92,8 @@ static json_t *copy_to_json(const struct meta_pool_info *info)
 {
 	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "there", info->copy_is_there, "commit",
 			 (json_int_t)info->copy_commit, "behind",
-			 (json_int_t)(info->metadata_commit - info->copy_commit), "made_s", (json_int_t)info->copy_made_s, "bytes", (json_int_t)info->copy_bytes, "room_bytes",
+			 (json_int_t)(info->metadata_commit - info->copy_commit), "made_s",
+			 (json_int_t)info->copy_made_s, "bytes", (json_int_t)info->copy_bytes, "room_bytes",
 			 (json_int_t)info->copy_room_bytes, "taken", (json_int_t)info->copies, "written_bytes",
 			 (json_int_t)info->copy_bytes_written, "last_ns", (json_int_t)info->copy_ns_last, "max_ns",
 			 (json_int_t)info->copy_ns_max);

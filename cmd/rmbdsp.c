@@ -144,12 +144,14 @@ const struct cmd_verb cmd_rmbdsp = {
 	.summary = "delete disks",
 	.synopsis = "bdfs rmbdsp [-sp POOL] {-bd NAME | -all} [--with-snapshots] [--yes]\n"
 		    "bdfs rmbdsp [-sp POOL] -vtd VTD {-savebd | [--with-snapshots] [--yes]}",
-	.about = "Deletes a disk and its data. Asks first on a terminal; without one it needs --yes. -f is accepted "
-		 "and means --yes and nothing else. A disk that is in use is refused in any case, and one that has "
-		 "snapshots is refused without --with-snapshots; clones of them stay.\n"
-		 "A disk that is mapped is refused too; -vtd unmaps it first, unless somebody uses it. With -savebd that "
-		 "is all, as with rmvdev.\n"
-		 "The space comes back in the background, within moments.",
+	.about =
+		"Deletes a disk and its data. Asks first on a terminal; without one it needs --yes. -f is accepted "
+		"and means --yes and nothing else. A disk that is in use is refused in any case, and one that has "
+		"snapshots is refused without --with-snapshots; clones of them stay.\n"
+		"A disk that is mapped is refused too; -vtd unmaps it first, unless somebody uses it. With "
+		"-savebd that "
+		"is all, as with rmvdev.\n"
+		"The space comes back in the background, within moments.",
 	.examples = "bdfs rmbdsp -sp vms -bd web1\n"
 		    "bdfs rmbdsp -sp scratch -all --yes",
 	.exits = "23 no such pool; 39 no such disk in the pool",

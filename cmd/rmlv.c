@@ -91,7 +91,8 @@ const struct cmd_verb cmd_rmlv = {
 	.summary = "delete logical volumes",
 	.synopsis = "bdfs rmlv [-sp POOL] LV... [--yes]",
 	.about =
-		"Deletes logical volumes and their data. A terminal is asked first; where there is none it needs --yes (-f). "
+		"Deletes logical volumes and their data. A terminal is asked first; where there is none it needs "
+		"--yes (-f). "
 		"A volume that is in use is refused in any case. The space comes back in the background.",
 	.examples = "bdfs rmlv -sp vms db1 --yes",
 	.options = options,

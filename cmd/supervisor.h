@@ -26,10 +26,10 @@ struct cmd_kept {
 
 /*
  * Forks the first daemon, and another one whenever one dies of a signal while it had a mount. run: in the child,
- * returns its exit status. begin: what there is of a mount already. detach: in this process after the first fork (may be NULL).
- * Return: the last daemon's exit status, 128 + signal when it died and can't be followed by another; negative errno
- * with err when none could be started.
- * Context: a process that has no other thread, with SIGCHLD, SIGTERM and SIGINT blocked.
+ * returns its exit status. begin: what there is of a mount already. detach: in this process after the first fork (may
+ * be NULL). Return: the last daemon's exit status, 128 + signal when it died and can't be followed by another;
+ * negative errno with err when none could be started. Context: a process that has no other thread, with SIGCHLD,
+ * SIGTERM and SIGINT blocked.
  */
 MUST_CHECK int cmd_supervise(int (*run)(void *ctx, const struct cmd_kept *kept), void (*detach)(void *ctx), void *ctx,
 			     const struct cmd_kept *begin, struct base_error *err);

@@ -149,12 +149,13 @@ const struct cmd_verb cmd_umount = {
 	.name = "umount",
 	.summary = "unmount a pool",
 	.synopsis = "bdfs umount {POOL | MOUNTPOINT} [--lazy]",
-	.about = "Unmounts the pool and returns when its daemon has committed everything and closed it. umount(8) "
-		 "works too, but does not wait for that. While files in the mount are open it is refused, as for any "
-		 "file system; --lazy takes the mount out of the tree at once and waits for the last of them to be "
-		 "closed.\n"
-		 "The VTDs of the pool are taken down first. One that is in use (a guest is connected, a loop device is "
-		 "mounted) is refused, and the error says by whom; --lazy takes it away.",
+	.about =
+		"Unmounts the pool and returns when its daemon has committed everything and closed it. umount(8) "
+		"works too, but does not wait for that. While files in the mount are open it is refused, as for any "
+		"file system; --lazy takes the mount out of the tree at once and waits for the last of them to be "
+		"closed.\n"
+		"The VTDs of the pool are taken down first. One that is in use (a guest is connected, a loop device is "
+		"mounted) is refused, and the error says by whom; --lazy takes it away.",
 	.examples = "bdfs umount vms\n"
 		    "bdfs umount /srv/vms",
 	.options = options,

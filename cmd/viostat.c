@@ -39,10 +39,11 @@ const struct cmd_verb cmd_viostat = {
 	.name = "viostat",
 	.summary = "show what goes through each VTD",
 	.synopsis = "bdfs viostat [-sp POOL] [INTERVAL [COUNT]]",
-	.about = "Without INTERVAL: the sums of each virtual target device since it is served. With INTERVAL: a report "
-		 "every so many seconds, the first of the sums' averages, the others of what came in between: kilobytes "
-		 "and requests a second, kilobytes read and written, requests under way.\n"
-		 "Fields without INTERVAL: those of lsmap -stat.",
+	.about =
+		"Without INTERVAL: the sums of each virtual target device since it is served. With INTERVAL: a report "
+		"every so many seconds, the first of the sums' averages, the others of what came in between: kilobytes "
+		"and requests a second, kilobytes read and written, requests under way.\n"
+		"Fields without INTERVAL: those of lsmap -stat.",
 	.examples = "bdfs viostat -sp vms 5\n"
 		    "bdfs viostat -sp vms 1 10",
 	.options = options,

@@ -231,9 +231,10 @@ int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path
 		if (!maps(&vtd, disk, path))
 			continue;
 		if (count++ > 0)
-			return base_error_set(err, -EBUSY,
-					      "%s is mapped more than once, as %s and %s: say which with -vtd, or --all",
-					      disk ? info.record.name : path, ret->name, vtd.name);
+			return base_error_set(
+				err, -EBUSY,
+				"%s is mapped more than once, as %s and %s: say which with -vtd, or --all",
+				disk ? info.record.name : path, ret->name, vtd.name);
 		*ret = vtd;
 	}
 	if (count == 0)
@@ -359,7 +360,8 @@ static int by_place(const void *pa, const void *pb)
 {
 	const struct meta_vtd_info *a = pa, *b = pb;
 	size_t a_length = strlen(a->record.adapter), b_length = strlen(b->record.adapter);
-	int order = a_length != b_length ? (a_length < b_length ? -1 : 1) : strcmp(a->record.adapter, b->record.adapter);
+	int order = a_length != b_length ? (a_length < b_length ? -1 : 1)
+					: strcmp(a->record.adapter, b->record.adapter);
 	uint32_t a_lun = meta_lun_to_index(a->record.lun), b_lun = meta_lun_to_index(b->record.lun);
 
 	return order ? order : (a_lun > b_lun) - (a_lun < b_lun);

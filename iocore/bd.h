@@ -65,8 +65,8 @@ struct ioc_request {
 	uint64_t length;              /* bytes; READ and WRITE: the sum of the segments */
 	const struct iovec *segments; /* memory of the data; any alignment, page-aligned is fastest */
 	unsigned segment_count;
-	/* result: 0 or negative errno (-EIO: also when the pool has failed, -ENOSPC, -EINVAL, -EFBIG, -ENXIO, -EROFS: opened
-	 * read-only, -EBADMSG: a damaged map record) */
+	/* result: 0 or negative errno (-EIO: also when the pool has failed, -ENOSPC, -EINVAL, -EFBIG, -ENXIO, -EROFS:
+	 * opened read-only, -EBADMSG: a damaged map record) */
 	void (*done)(struct ioc_request *req, int result);
 	void *ctx;
 

@@ -4,8 +4,8 @@
  * directory is lost (docs/format.md, section 9; docs/adr/0008).
  *
  * The rule that makes it worth something: a chunk that was freed is discarded and handed out again only after a copy
- * that was taken after the free is durable, as long as there is a copy at all. So what a copy says of a chunk stays true: it
- * holds bytes of the disk that has it in the copy, and of no other.
+ * that was taken after the free is durable, as long as there is a copy at all. So what a copy says of a chunk stays
+ * true: it holds bytes of the disk that has it in the copy, and of no other.
  *
  * Context: BG, but for what says otherwise; at open and at close the thread that does it. Private to meta/, but for
  * import and the format.

@@ -115,7 +115,8 @@ struct meta_disk {
 	_Atomic uint64_t window;      /* reserved chunks: first << 32 | count */
 	_Atomic uint32_t window_goal; /* chunks to reserve next time */
 	_Atomic bool trimming;
-	int trim_error; /* jobs_lock: why the trim was given up; the disk stays `trimming` until the pool is opened again */
+	int trim_error; /* jobs_lock: why the trim was given up; the disk stays `trimming` until the pool is opened
+			   again */
 	_Atomic uint64_t hold_epoch; /* as the pool's */
 	pthread_mutex_t size_lock; /* with the restart record of a growth */
 	bool size_dirty;           /* dirty_lock */

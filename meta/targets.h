@@ -59,7 +59,7 @@ struct meta_vtd_info {
 
 struct meta_vtd_spec {
 	char name[META_DEVICE_NAME_BYTES_MAX + 1]; /* "" = vtscsiN, N the lowest that is free */
-	struct meta_vtd_record record;             /* lun 0 = the adapter's lowest that is free; created_s is set here */
+	struct meta_vtd_record record; /* lun 0 = the adapter's lowest that is free; created_s is set here */
 	const struct meta_adapter_record *adapter; /* NULL, or: make the adapter so, if it is not there, in the same
 						      transaction */
 };

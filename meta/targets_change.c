@@ -237,10 +237,11 @@ static int check_mapped(const struct meta_pool *pool, const struct meta_vtd_reco
 					      "%s is mapped already, as VTD %s on %s, which is shared: add --shared to "
 					      "map it a second time",
 					      what, other->name, other->vtd.adapter);
-		return base_error_set(err, -EBUSY,
-				      "%s is mapped already, as VTD %s on %s, which is not shared: unmap that first, or "
-				      "let both say shared (`bdfs chdev -dev %s -attr shared=yes`)",
-				      what, other->name, other->vtd.adapter, other->name);
+		return base_error_set(
+			err, -EBUSY,
+			"%s is mapped already, as VTD %s on %s, which is not shared: unmap that first, or "
+			"let both say shared (`bdfs chdev -dev %s -attr shared=yes`)",
+			what, other->name, other->vtd.adapter, other->name);
 	}
 	return 0;
 }

@@ -3,7 +3,8 @@
  * The helper's side of loop devices: a process of its own, see run_helper.h.
  *
  * Attach: open the file (the open that was announced), ask for a free number, configure
- * it in one call (LOOP_CONFIGURE, Linux 5.8) with block size, direct I/O and read-only; when somebody else took the number in between, ask again.
+ * it in one call (LOOP_CONFIGURE, Linux 5.8) with block size, direct I/O and read-only; when somebody else took the
+ * number in between, ask again.
  *
  * Detach: LOOP_CLR_FD returns 0 for a device that somebody has open too, and means "when
  * he is gone". That is what force asks for. Without force the device is first opened
@@ -179,8 +180,9 @@ int vtd_loop_attach(int argc, char *argv[])
 	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	if (control < 0)
 		return vtd_helper_answer(-errno, "/dev/loop-control: %s: %s", strerror(errno),
-					 errno == ENOENT ? "this kernel has no loop devices, or `modprobe loop` is missing"
-							 : "loop devices are root's");
+					 errno == ENOENT
+						 ? "this kernel has no loop devices, or `modprobe loop` is missing"
+						 : "loop devices are root's");
 	for (int i = 0; i < ATTEMPTS; i++) {
 		int number = ioctl(control, LOOP_CTL_GET_FREE);
 		if (number < 0)

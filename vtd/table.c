@@ -310,7 +310,8 @@ static int unmap(struct vtd_table *table, const struct meta_vtd_info *vtd, bool 
 	if (item && item->unit && !force) {
 		item->ops->status(item->unit, &status);
 		if (status.in_use)
-			return base_error_set(err, -EBUSY, "VTD %s on %s is in use: %s; let it go first, or add --force",
+			return base_error_set(err, -EBUSY,
+					      "VTD %s on %s is in use: %s; let it go first, or add --force",
 					      vtd->name, vtd->record.adapter, status.who);
 	}
 	int rc = item ? stop(table, item, force, err) : 0;

@@ -2,8 +2,8 @@
 /*
  * What an import would bring back from a device, held against what is on it.
  *
- * The copy of the metadata that counts must be whole, and every block that it calls a disk's must hold bytes of that disk
- * or zeros: never another disk's, never discarded space.
+ * The copy of the metadata that counts must be whole, and every block that it calls a disk's must hold bytes of that
+ * disk or zeros: never another disk's, never discarded space.
  */
 #ifndef TESTS_COPY_JUDGE_H
 #define TESTS_COPY_JUDGE_H
