@@ -39,6 +39,18 @@ int rig_open_file(int flags)
 	return direct_fd;
 }
 
+/* Never closed: engines may use it to the end of the test. */
+static struct base_fault *faults_of_the_test(void)
+{
+	static struct base_fault *faults;
+	struct base_error err = { 0 };
+
+	if (!faults)
+		cr_assert_eq(base_fault_open("delay=10us:op=read+sync;short:op=write", &faults, &err), 0, "%s",
+			     err.text);
+	return faults;
+}
+
 struct ioc_engine *rig_open_engine(const char *name, const struct ioc_engine_args *args)
 {
 	struct ioc_engine *engine = NULL;
@@ -47,8 +59,7 @@ struct ioc_engine *rig_open_engine(const char *name, const struct ioc_engine_arg
 	bool faulty = strcmp(name, "fault") == 0;
 
 	if (faulty)
-		cr_assert_eq(base_fault_open("delay=10us:op=read+sync;short:op=write", &with_faults.fault, &err), 0,
-			     "%s", err.text); /* never closed: the engine's to the end of the test */
+		with_faults.fault = faults_of_the_test();
 	int rc = ioc_engine_open(faulty ? NULL : name, &with_faults, &engine, NULL, &err);
 
 	if ((rc == -EPERM || rc == -ENOSYS) && strcmp(name, "uring") == 0)

@@ -54,6 +54,7 @@ static int save(struct buffer *to)
 {
 	struct meta_save_args args = { .dir = rig_dir, .write = write_buffer, .ctx = to };
 
+	free(to->bytes);
 	*to = (struct buffer){ 0 };
 	return meta_save_dir(&args, &saved, &rig_error);
 }
@@ -105,7 +106,7 @@ static void expect_sound_and_usable(void)
 Test(meta_restore, brings_back_every_record)
 {
 	struct meta_pool_record before = rig_pool();
-	struct buffer again;
+	static struct buffer again;
 
 	lose_metadata();
 	cr_assert_eq(restore_from(&stream, false), 0, "%s", rig_error.text);
