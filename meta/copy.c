@@ -276,8 +276,9 @@ bool copy_covers(struct meta_pool *pool, struct free_batch *batch)
 {
 	struct meta_copy *copy = &pool->copy;
 
+	/* All that wait are durable, so one copy begun from now on covers them all. */
 	if (batch->copy_needed == 0)
-		batch->copy_needed = copy->started + 1;
+		space_batches_need_copy(&pool->space, copy->started + 1);
 	return planted_reuse() || !copy->exists || copy->durable >= batch->copy_needed;
 }
 

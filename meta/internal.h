@@ -436,6 +436,8 @@ bool space_wait_has_new(struct meta_pool *pool); /* somebody waits and is not he
 uint64_t space_wait_turn(struct meta_pool *pool,
 			 uint64_t now_ns); /* returns when to come again, 0 = when something changes */
 void space_wait_fail(struct meta_pool *pool, int result);
+/* Has the background bring what is being freed as soon as it can. Any thread. */
+void space_hasten(struct meta_pool *pool);
 
 /* background.c */
 uint64_t bg_step(struct meta_pool *pool, uint64_t now_ns);

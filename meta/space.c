@@ -459,6 +459,16 @@ struct free_batch *space_oldest_batch(struct space *space)
 	return batch;
 }
 
+void space_batches_need_copy(struct space *space, uint64_t number)
+{
+	pthread_mutex_lock(&space->lock);
+	for (struct free_batch *batch = space->draining; batch; batch = batch->next) {
+		if (batch->copy_needed == 0)
+			batch->copy_needed = number;
+	}
+	pthread_mutex_unlock(&space->lock);
+}
+
 void space_release_batch(struct space *space, struct free_batch *batch)
 {
 	pthread_mutex_lock(&space->lock);

@@ -140,6 +140,8 @@ bool space_owned_clear(struct space *space, uint32_t chunk); /* false: was clear
 
 /* BG: the oldest batch, or NULL; stays on the list until space_release_batch. */
 struct free_batch *space_oldest_batch(struct space *space);
+/* BG: batches that don't know yet which copy of the metadata covers them: this one. */
+void space_batches_need_copy(struct space *space, uint64_t number);
 void space_release_batch(struct space *space, struct free_batch *batch);
 
 #endif

@@ -43,6 +43,13 @@
 #define PV_RETRY_NS UINT64_C(1000000000)
 #define REGRANT_NS UINT64_C(10000000)
 
+void space_hasten(struct meta_pool *pool)
+{
+	/* What is coming may wait for a copy of the metadata. */
+	atomic_store(&pool->copy.wanted, true);
+	base_park_wake(&pool->bg_park);
+}
+
 /* ---- arriving ----------------------------------------------------------------------------- */
 
 static void run_space_wait(struct base_msg *to_meta)
@@ -99,6 +106,7 @@ int meta_pool_await_space(struct meta_pool *pool, uint64_t bytes, struct base_er
 		if (pool->no_threads || space_claim_fits(&pool->space, &probe, chunks) || bg_is_idle(pool) ||
 		    base_clock_ns() >= until_ns)
 			return 0;
+		space_hasten(pool);
 		meta_event_wait(pool, UINT64_MAX, AWAIT_STEP_NS); /* never comes: a pause */
 	}
 }
@@ -239,10 +247,8 @@ uint64_t space_wait_turn(struct meta_pool *pool, uint64_t now_ns)
 	}
 	if (was_holding && atomic_load(&pool->held_writes) == 0)
 		event_hold(pool, NULL, false);
-	if (pool->space_waiters && turn.coming) {
-		atomic_store(&pool->copy.wanted, true); /* what is coming may wait for a copy of the metadata */
-		base_park_wake(&pool->bg_park);
-	}
+	if (pool->space_waiters && turn.coming)
+		space_hasten(pool);
 	if (pool->space_waiters && turn.granted)
 		turn.again_ns = earlier(turn.again_ns, now_ns + REGRANT_NS);
 	return turn.again_ns;

@@ -130,6 +130,7 @@ static int have_space(struct build *b, struct base_error *err)
 		rc = meta_pool_commit(b->pool);
 		if (rc < 0)
 			break;
+		space_hasten(b->pool);
 		meta_event_wait(b->pool, UINT64_MAX, SPACE_PAUSE_NS); /* never comes: a pause */
 		rc = -EAGAIN;
 	}
