@@ -129,6 +129,17 @@ static bool decode(uint32_t disk, uint64_t sector, const char *buf, uint32_t *re
 	return memcmp(expected, buf, 512) == 0;
 }
 
+bool oracle_was_in_flight(const struct oracle *oracle, uint64_t number, uint64_t since)
+{
+	const struct oracle_sector *sector = &oracle->all[number];
+
+	for (unsigned i = 0; i < sector->count; i++) {
+		if (sector->versions[i].completed >= since) /* ORACLE_NEVER too */
+			return true;
+	}
+	return false;
+}
+
 const char *oracle_judge(const struct oracle *oracle, uint64_t number, const char *buf, enum oracle_mode mode,
 			 uint64_t submitted)
 {

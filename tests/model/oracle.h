@@ -52,6 +52,8 @@ enum oracle_mode { ORACLE_LIVE, ORACLE_KILLED, ORACLE_CUT };
 /* Judges one sector; submitted: when the read was (LIVE). Returns NULL when it may be, else a static text. */
 const char *oracle_judge(const struct oracle *oracle, uint64_t sector, const char *buf, enum oracle_mode mode,
 			 uint64_t submitted);
+/* Whether a write of the sector was in flight at any time from `since` on. */
+bool oracle_was_in_flight(const struct oracle *oracle, uint64_t number, uint64_t since);
 /* What was read and what is known of the sector, for a failure's report. */
 void oracle_print(const struct oracle *oracle, uint64_t sector, const char *buf);
 /* After a restart: what was read is the only version there is. */

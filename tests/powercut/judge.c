@@ -184,6 +184,10 @@ static bool judge_live(struct judge *judge, struct judge_disk *disk, const struc
 		oracle_fill(disk->id, mark->first + i, 1, versions[i], buf);
 		if (versions[i] != MARK_BAD_SECTOR)
 			why = oracle_judge(&disk->oracle, mark->first + i, buf, ORACLE_LIVE, began);
+		/* Below is a file, not a drive: a page is read while it is written, and the two halves of a sector
+		 * may be of two writes in flight. */
+		else if (oracle_was_in_flight(&disk->oracle, mark->first + i, began))
+			why = NULL;
 		if (!why)
 			continue;
 		oracle_print(&disk->oracle, mark->first + i, buf);
