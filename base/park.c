@@ -70,6 +70,13 @@ uint64_t base_clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+void base_sleep_ms(unsigned ms)
+{
+	struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+	nanosleep(&left, NULL);
+}
+
 uint64_t base_clock_wall_s(void)
 {
 	struct timespec now;

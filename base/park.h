@@ -29,6 +29,8 @@ void base_park_wake_fn(void *ctx);
 
 /* Nanoseconds of the monotonic clock. */
 uint64_t base_clock_ns(void);
+/* Sleeps; a signal may end it early. */
+void base_sleep_ms(unsigned ms);
 /* Seconds since the epoch. */
 uint64_t base_clock_wall_s(void);
 

@@ -347,6 +347,18 @@ int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_s
 	return 0;
 }
 
+int cmd_disk_remove_listed(struct cmd_context *ctx, struct meta_disk *disk, json_t *about, bool with_snapshots,
+			   json_t *removed, struct base_error *err)
+{
+	int r = cmd_disk_remove(ctx, disk, with_snapshots, err);
+
+	if (r == 0)
+		json_array_append(removed, about);
+	json_decref(about);
+	meta_disk_put(disk);
+	return r;
+}
+
 /* Return: 0, or -EBUSY with err naming the first disk that can't be removed. */
 static int check_all(struct cmd_context *ctx, bool with_snapshots, struct base_error *err)
 {
@@ -375,16 +387,10 @@ int cmd_disk_remove_all(struct cmd_context *ctx, bool with_snapshots, json_t *re
 	int r = check_all(ctx, with_snapshots, err);
 
 	while (r == 0 && (disk = meta_disk_next(ctx->meta, after))) {
-		json_t *about = cmd_disk_to_json(disk);
-
 		disk_name(disk, after);
-		r = cmd_disk_remove(ctx, disk, with_snapshots, err);
-		meta_disk_put(disk);
-		if (r == 0)
-			json_array_append(removed, about);
-		else
+		r = cmd_disk_remove_listed(ctx, disk, cmd_disk_to_json(disk), with_snapshots, removed, err);
+		if (r < 0)
 			base_error_wrap(err, "%zu disks were removed, then", json_array_size(removed));
-		json_decref(about);
 	}
 	return r;
 }

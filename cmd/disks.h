@@ -43,6 +43,12 @@ MUST_CHECK int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, 
 /* Removes. Return: 0; -EBUSY: open, or it has snapshots and may not take them along. */
 MUST_CHECK int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_snapshots,
 			       struct base_error *err);
+/*
+ * The same, and appends `about` (what it was, for the result) to `removed` when it is gone. Takes over the references to
+ * disk and about in any case.
+ */
+MUST_CHECK int cmd_disk_remove_listed(struct cmd_context *ctx, struct meta_disk *disk, json_t *about,
+				      bool with_snapshots, json_t *removed, struct base_error *err);
 /* Removes every disk, or none when one of them could not be. Gives those removed even when it fails on the way. */
 MUST_CHECK int cmd_disk_remove_all(struct cmd_context *ctx, bool with_snapshots, json_t *removed,
 				   struct base_error *err);

@@ -27,7 +27,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cmd/args.h"
@@ -93,13 +92,6 @@ static void run_alone(struct cmd_context *ctx, const struct cmd_verb *verb, json
 	}
 }
 
-static void pause_ms(int ms)
-{
-	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
-
-	nanosleep(&ts, NULL);
-}
-
 void cmd_execute_on(const struct cmd_pool_ref *pool, const struct cmd_verb *verb, json_t *args,
 		    struct cmd_progress *progress, struct cmd_outcome *ret)
 {
@@ -124,7 +116,7 @@ void cmd_execute_on(const struct cmd_pool_ref *pool, const struct cmd_verb *verb
 				base_error_wrap(&ret->err, "%s", pool->name);
 			return;
 		}
-		pause_ms(BUSY_STEP_MS);
+		base_sleep_ms(BUSY_STEP_MS);
 	}
 }
 

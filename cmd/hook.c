@@ -29,7 +29,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -114,13 +113,12 @@ static int spawn(struct cmd_hook *hook, const struct meta_event *event, uint64_t
 
 static void await(struct cmd_hook *hook, pid_t pid)
 {
-	struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
 	unsigned waited_ms = 0, stopping_ms = 0;
 	bool killed = false;
 	int status = 0;
 
 	while (waitpid(pid, &status, killed ? 0 : WNOHANG) == 0) {
-		nanosleep(&step, NULL);
+		base_sleep_ms(STEP_MS);
 		waited_ms += STEP_MS;
 		stopping_ms += atomic_load(&hook->stop) ? STEP_MS : 0;
 		killed = waited_ms >= RUN_PATIENCE_MS || stopping_ms >= STOP_PATIENCE_MS;

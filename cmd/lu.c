@@ -212,17 +212,9 @@ static int remove_named(struct cmd_context *ctx, const json_t *args, json_t *rem
 	struct meta_disk *disk;
 	int r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
 
-	if (r < 0)
-		return r;
-
-	json_t *about = cmd_disk_to_json(disk);
-
-	r = cmd_disk_remove(ctx, disk, cmd_arg_flag(args, "with-snapshots"), err);
-	if (r == 0)
-		json_array_append(removed, about);
-	json_decref(about);
-	meta_disk_put(disk);
-	return r;
+	return r < 0 ? r
+		     : cmd_disk_remove_listed(ctx, disk, cmd_disk_to_json(disk),
+					      cmd_arg_flag(args, "with-snapshots"), removed, err);
 }
 
 static int remove_lus(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)

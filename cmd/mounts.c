@@ -28,9 +28,9 @@
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/park.h"
 #include "cmd/daemon.h"
 
 #define DEAD_PATIENCE_MS 3000
@@ -139,14 +139,13 @@ static int await_child(pid_t child)
 	int status = 0;
 
 	for (int waited_ms = 0; waited_ms < DEAD_PATIENCE_MS; waited_ms += DEAD_STEP_MS) {
-		struct timespec step = { .tv_nsec = DEAD_STEP_MS * 1000000 };
 		pid_t got = waitpid(child, &status, WNOHANG);
 
 		if (got == child)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 		if (got < 0 && errno != EINTR)
 			return -1;
-		nanosleep(&step, NULL);
+		base_sleep_ms(DEAD_STEP_MS);
 	}
 	kill(child, SIGKILL); /* and if it can't even die, it is nobody's but init's */
 	return -1;

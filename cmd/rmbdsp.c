@@ -55,16 +55,9 @@ static int remove_vtd(struct cmd_context *ctx, const json_t *args, json_t *remov
 	if (!disk)
 		return 0;
 
-	json_t *about = cmd_disk_to_json(disk);
-
-	r = cmd_disk_remove(ctx, disk, cmd_arg_flag(args, "with-snapshots"), err);
-	if (r == 0)
-		json_array_append(removed, about);
-	else
-		base_error_wrap(err, "%s was unmapped, but its disk stays", name);
-	json_decref(about);
-	meta_disk_put(disk);
-	return r;
+	r = cmd_disk_remove_listed(ctx, disk, cmd_disk_to_json(disk), cmd_arg_flag(args, "with-snapshots"), removed,
+				   err);
+	return r < 0 ? base_error_wrap(err, "%s was unmapped, but its disk stays", name) : 0;
 }
 
 static int remove_one(struct cmd_context *ctx, const json_t *args, json_t *removed, struct base_error *err)
@@ -80,15 +73,9 @@ static int remove_one(struct cmd_context *ctx, const json_t *args, json_t *remov
 	if (r < 0)
 		return r;
 
-	json_t *about = cmd_disk_to_json(disk);
-
 	ctx->subject = CMD_SUBJECT_NONE;
-	r = cmd_disk_remove(ctx, disk, cmd_arg_flag(args, "with-snapshots"), err);
-	if (r == 0)
-		json_array_append(removed, about);
-	json_decref(about);
-	meta_disk_put(disk);
-	return r;
+	return cmd_disk_remove_listed(ctx, disk, cmd_disk_to_json(disk), cmd_arg_flag(args, "with-snapshots"),
+				      removed, err);
 }
 
 static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)

@@ -28,17 +28,7 @@ static int remove_one(struct cmd_context *ctx, const char *name, json_t *removed
 	struct meta_disk *disk;
 	int r = cmd_volume_find(ctx, name, &disk, err);
 
-	if (r < 0)
-		return r;
-
-	json_t *about = cmd_volume_to_json(disk);
-
-	r = cmd_disk_remove(ctx, disk, false, err);
-	if (r == 0)
-		json_array_append(removed, about);
-	json_decref(about);
-	meta_disk_put(disk);
-	return r;
+	return r < 0 ? r : cmd_disk_remove_listed(ctx, disk, cmd_volume_to_json(disk), false, removed, err);
 }
 
 static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
