@@ -44,8 +44,8 @@ MUST_CHECK int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, 
 MUST_CHECK int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_snapshots,
 			       struct base_error *err);
 /*
- * The same, and appends `about` (what it was, for the result) to `removed` when it is gone. Takes over the references to
- * disk and about in any case.
+ * The same, and appends `about` (what it was, for the result) to `removed` when it is gone. Takes over the references
+ * to disk and about in any case.
  */
 MUST_CHECK int cmd_disk_remove_listed(struct cmd_context *ctx, struct meta_disk *disk, json_t *about,
 				      bool with_snapshots, json_t *removed, struct base_error *err);
