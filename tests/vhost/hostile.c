@@ -6,12 +6,13 @@
  *
  * Each attack is made on a connection of its own, on split and packed rings. It
  * must end that connection (or, where the table says so, be answered with an
- * error), and after it the server, process PID, is alive, has as many descriptors and
- * mappings as before, and serves a well-behaved front end. The last part
+ * error), and after it the server, process PID, is alive, has as many descriptors
+ * and mappings as before, and serves a well-behaved front end. The last part
  * fills rings, descriptors and inflight regions with chance, --rounds times: any
  * outcome is good but a server that is gone, stuck, or leaks.
  *
- * The attacks are in hostile_messages.c and hostile_rings.c. Most are lessons of others: the CVE is named where there is one.
+ * The attacks are in hostile_messages.c and hostile_rings.c. Most are lessons of
+ * others: the CVE is named where there is one.
  *
  * Exit status: 0; 1 with the attack's name.
  */
@@ -263,12 +264,14 @@ static void scribble(void *at, size_t bytes, unsigned changes)
 static void chance(void)
 {
 	struct front_queue *q = &guest.queues[0];
-	uint8_t *region = mmap(NULL, guest.inflight.mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, guest.inflight_fd, 0);
+	uint8_t *region = mmap(NULL, guest.inflight.mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			       guest.inflight_fd, 0);
 
 	for (unsigned i = 0; i < 12; i++) {
 		struct front_slot *s = front_slot(&guest, 0);
 		if (s)
-			front_submit(&guest, 0, s, (uint32_t)hostile_draw(5), hostile_draw(1000), (uint32_t)hostile_draw(65536));
+			front_submit(&guest, 0, s, (uint32_t)hostile_draw(5), hostile_draw(1000),
+				     (uint32_t)hostile_draw(65536));
 	}
 	scribble(q->desc, 64 * 16, (unsigned)hostile_draw(20));
 	scribble(q->driver, 134, (unsigned)hostile_draw(3));

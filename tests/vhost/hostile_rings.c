@@ -186,7 +186,8 @@ static void split_only_head_twice(void)
 {
 	struct vring_avail *avail = guest.queues[0].driver;
 	struct vring_desc d[3] = { header_desc(),
-				   { addr_of(hostile_slot()->buffer), 65536, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 2 },
+				   { addr_of(hostile_slot()->buffer), 65536, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT,
+				     2 },
 				   { addr_of(hostile_slot()->status), 1, VRING_DESC_F_WRITE, 0 } };
 
 	for (unsigned i = 0; i < 3; i++)
