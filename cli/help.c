@@ -85,7 +85,7 @@ static void print_option(const struct cmd_option *o)
 static void print_options(const struct cmd_option *table)
 {
 	for (const struct cmd_option *o = table; o->name; o++)
-		if (!(o->flags & CMD_LATER))
+		if (!(o->flags & (CMD_LATER | CMD_HIDDEN)))
 			print_option(o);
 }
 
@@ -108,7 +108,7 @@ void cli_help_verb(const struct cmd_verb *verb)
 static void list_options(const struct cmd_option *table)
 {
 	for (const struct cmd_option *o = table; o->name; o++)
-		if (!(o->flags & (CMD_POSITIONAL | CMD_LATER)))
+		if (!(o->flags & (CMD_POSITIONAL | CMD_LATER | CMD_HIDDEN)))
 			printf("-%s\n", o->name);
 }
 

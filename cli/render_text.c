@@ -318,6 +318,59 @@ static bool print_removed_lvs(const json_t *result)
 	return true;
 }
 
+static void print_snapshot(const json_t *snapshot)
+{
+	print_name(snapshot, "disk");
+	putchar('@');
+	print_name(snapshot, "name");
+}
+
+/* A new snapshot's name alone, so that a script can have it. */
+static bool print_snapshot_verb(const json_t *result)
+{
+	const json_t *list = json_object_get(result, "removed"), *it;
+	size_t i;
+
+	if (json_object_get(result, "created")) {
+		print_name(result, "name");
+		putchar('\n');
+		return true;
+	}
+	json_array_foreach(list, i, it) {
+		printf("Snapshot ");
+		print_snapshot(it);
+		printf(" is removed.\n");
+	}
+	list = json_object_get(result, "rolled_back") ? json_object_get(result, "rolled_back") : list;
+	json_array_foreach(json_object_get(result, "rolled_back"), i, it)
+		print_disk_size(it);
+	return list;
+}
+
+/* The id of the job, if there is one. */
+static bool print_inflate(const json_t *result)
+{
+	if (json_is_string(json_object_get(result, "job")))
+		printf("%s\n", string_of(result, "job"));
+	return true;
+}
+
+static bool print_send(const json_t *result)
+{
+	print_name(result, "disk");
+	putchar('@');
+	print_name(result, "snapshot");
+	fputs(": ", stdout);
+	print_size(result, "data_bytes");
+	printf(" of data\n");
+	return true;
+}
+
+static bool print_jobs(const json_t *result)
+{
+	return !json_object_get(result, "jobs");
+}
+
 static bool print_nothing(const json_t *result)
 {
 	return true;
@@ -338,6 +391,8 @@ static const struct {
 	{ &cmd_restore, print_restored },  { &cmd_import, print_restored },
 	{ &cmd_mkvdev, print_mapping },   { &cmd_rmvdev, print_unmapped }, { &cmd_rmdev, print_unmapped },
 	{ &cmd_chdev, print_changed },    { &cmd_lsmap, cli_print_map },
+	{ &cmd_snapshot, print_snapshot_verb }, { &cmd_inflate, print_inflate }, { &cmd_jobs, print_jobs },
+	{ &cmd_send, print_send },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)

@@ -75,7 +75,7 @@ const char *cli_nearest_verb(const char *typed)
 static void consider_table(struct nearest *best, const struct cmd_option *table)
 {
 	for (const struct cmd_option *o = table; o->name; o++)
-		if (!(o->flags & (CMD_POSITIONAL | CMD_LATER)))
+		if (!(o->flags & (CMD_POSITIONAL | CMD_LATER | CMD_HIDDEN)))
 			consider(best, o->name);
 }
 

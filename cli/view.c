@@ -196,6 +196,7 @@ static const struct cli_column bds[] = {
 	{ "unused", "Unused(mb)", true, true, cell_unused_mb, NULL },
 	{ "kind", "ProvisionType", false, true, cell_upper, "kind" },
 	{ "opens", "Opens", true, true, cell_count, "opens" },
+	{ "snapshots", "Snapshots", true, true, cell_count, "snapshots" },
 	{ "udid", "Lu Udid", false, true, cell_udid, "uuid" },
 	{ 0 },
 };
@@ -375,7 +376,69 @@ static const struct cli_column shares[] = {
 	{ 0 },
 };
 
+static void cell_utc(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	time_t at = (time_t)bytes_of(record, key);
+	struct tm tm;
+
+	if (!gmtime_r(&at, &tm) || !strftime(buf, CLI_CELL_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &tm))
+		strcpy(buf, "None");
+}
+
+static void cell_done_percent(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	uint64_t total = bytes_of(record, "total");
+
+	snprintf(buf, CLI_CELL_BYTES_MAX, "%.0f",
+		 total ? 100.0 * (double)MIN(bytes_of(record, "done"), total) / (double)total : 0.0);
+}
+
+static const struct cli_column space[] = {
+	{ "name", "Name", false, false, cell_text, "name" },
+	{ "kind", "Kind", false, false, cell_text, "kind" },
+	{ "virtual", "Virtual(mb)", true, false, cell_mb_up, "virtual_bytes" },
+	{ "owned", "Owned(mb)", true, false, cell_mb_up, "owned_bytes" },
+	{ "referenced", "Referenced(mb)", true, false, cell_mb_up, "referenced_bytes" },
+	{ "exclusive", "Exclusive(mb)", true, false, cell_mb_up, "exclusive_bytes" },
+	{ "shared", "Shared(mb)", true, false, cell_mb_up, "shared_bytes" },
+	{ "reclaimable", "Reclaimable(mb)", true, false, cell_mb_up, "reclaimable_bytes" },
+	{ 0 },
+};
+
+static const struct cli_column snapshots[] = {
+	{ "LU_NAME", "LU_NAME", false, false, cell_text, "disk" },
+	{ "SNAPSHOT", "SNAPSHOT", false, false, cell_text, "name" },
+	{ "SIZE", "SIZE(MB)", true, false, cell_mb_up, "size_bytes" },
+	{ "OWNED", "OWNED(MB)", true, false, cell_mb_up, "owned_bytes" },
+	{ "CREATED", "CREATED(UTC)", false, false, cell_utc, "created_s" },
+	{ "UDID", "UDID", false, true, cell_udid, "uuid" },
+	{ "CHILDREN", "CHILDREN", true, true, cell_count, "children" },
+	{ "OPENS", "OPENS", true, true, cell_count, "opens" },
+	{ 0 },
+};
+
+static const struct cli_column differences[] = {
+	{ "OFFSET", "OFFSET", true, false, cell_count, "offset" },
+	{ "BYTES", "BYTES", true, false, cell_count, "bytes" },
+	{ "KIND", "KIND", false, false, cell_text, "kind" },
+	{ 0 },
+};
+
+static const struct cli_column jobs[] = {
+	{ "ID", "ID", false, false, cell_text, "id" },
+	{ "KIND", "KIND", false, false, cell_text, "kind" },
+	{ "DISK", "DISK", false, false, cell_text, "disk" },
+	{ "STATE", "STATE", false, false, cell_text, "state" },
+	{ "DONE", "DONE(%)", true, false, cell_done_percent, NULL },
+	{ "ERROR", "ERROR", false, true, cell_text, "error" },
+	{ 0 },
+};
+
 static const struct cli_view views[] = {
+	{ "lssp", "space", false, space },
+	{ "snapshot", "snapshots", false, snapshots },
+	{ "snapshot", "extents", false, differences },
+	{ "jobs", "jobs", false, jobs },
 	{ "lssp", "pools", false, pools }, { "lssp", "bds", false, bds },       { "lssp", "pvs", false, pvs },
 	{ "lu", "lus", false, lus },       { "lu", "verbose", true, verbose },  { "lu", "disks", false, lus },
 	{ "mkbdsp", "disks", false, lus }, { "alert", "alerts", true, alerts }, { "events", "events", false, events },

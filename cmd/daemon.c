@@ -36,6 +36,7 @@
 
 #include "base/log.h"
 #include "base/park.h"
+#include "cmd/background.h"
 #include "cmd/control.h"
 #include "cmd/daemon_internal.h"
 #include "cmd/replace.h"
@@ -183,10 +184,11 @@ static int open_control(struct cmd_daemon *d, struct base_error *err)
 		.service = &d->service,
 	};
 
+	int r = cmd_background_start(d->meta, d->ioc, &d->background, err);
+
 	cmd_daemon_fill_service(d);
-
-	int r = cmd_dispatch_start(&args, &d->dispatch, err);
-
+	if (r == 0)
+		r = cmd_dispatch_start(&args, &d->dispatch, err);
 	if (r == 0 && d->args->options.hook[0])
 		r = cmd_hook_start(d->args->options.hook, d->args->pool.name, d->meta, &d->hook, err);
 	return r;
@@ -244,6 +246,7 @@ static int close_all(struct cmd_daemon *d, struct base_error *err)
 	cmd_hook_stop(d->hook);
 	vtd_table_free(d->vtds);
 	d->vtds = NULL;
+	cmd_background_stop(d->background);
 	if (d->fs)
 		fs_free(d->fs);
 	if (d->ioc)

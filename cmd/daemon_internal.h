@@ -33,6 +33,7 @@ struct cmd_daemon {
 	struct fs_mount *fs;
 	struct vtd_table *vtds;
 	struct cmd_service service;
+	struct cmd_background *background;
 	struct cmd_dispatch *dispatch;
 	struct cmd_hook *hook;
 	pthread_t waiter;

@@ -114,6 +114,7 @@ void cmd_daemon_fill_service(struct cmd_daemon *d)
 		.disk_replaced = service_disk_replaced,
 		.snapshot_removed = service_snapshot_removed,
 		.vtds = d->vtds,
+		.background = d->background,
 		.ctx = d,
 	};
 }

@@ -14,7 +14,6 @@
  * core's error. Both sides are open while a page is made, so neither goes away.
  */
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 #include "cmd/args.h"
@@ -262,13 +261,8 @@ int cmd_diff_collect(struct cmd_context *ctx, json_t *args, json_t **ret_result,
 	json_int_t limit = cmd_arg_number(args, "limit", INT64_MAX);
 	struct cmd_pool_ref pool;
 	json_t *whole = NULL;
-	char sp[PATH_MAX];
-	int r = cmd_arg_text(args, "sp", sp, sizeof(sp), err);
+	int r = cmd_execute_pool(ctx, args, &pool, err);
 
-	if (r >= 0) {
-		ctx->subject = CMD_SUBJECT_POOL;
-		r = cmd_registry_find(r == CMD_ARG_ABSENT ? NULL : sp, &pool, err);
-	}
 	if (r == 0)
 		r = fetch(&pool, args, &whole, &ctx->subject, err);
 	while (r == 0 && json_object_get(whole, "next_offset") &&

@@ -120,18 +120,28 @@ void cmd_execute_on(const struct cmd_pool_ref *pool, const struct cmd_verb *verb
 	}
 }
 
+int cmd_execute_pool(struct cmd_context *ctx, const json_t *args, struct cmd_pool_ref *ret, struct base_error *err)
+{
+	char sp[PATH_MAX];
+	int r = cmd_arg_text(args, "sp", sp, sizeof(sp), err);
+
+	if (r >= 0)
+		r = cmd_registry_find(r == CMD_ARG_ABSENT ? NULL : sp, ret, err);
+	if (r < 0)
+		ctx->subject = CMD_SUBJECT_POOL;
+	return r;
+}
+
 static void execute_on_named(const struct cmd_verb *verb, json_t *args, struct cmd_progress *progress,
 			     struct cmd_outcome *ret)
 {
+	struct cmd_context ctx = { .uid = geteuid() };
 	struct cmd_pool_ref pool;
-	char sp[PATH_MAX];
-	int r = cmd_arg_text(args, "sp", sp, sizeof(sp), &ret->err);
+	int r = cmd_execute_pool(&ctx, args, &pool, &ret->err);
 
-	if (r >= 0)
-		r = cmd_registry_find(r == CMD_ARG_ABSENT ? NULL : sp, &pool, &ret->err);
 	if (r < 0) {
 		ret->code = r;
-		ret->subject = CMD_SUBJECT_POOL;
+		ret->subject = ctx.subject;
 		return;
 	}
 	cmd_execute_on(&pool, verb, args, progress, ret);
@@ -143,7 +153,8 @@ static int join_result(json_t *whole, json_t *part)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(part, key, value) {
+	json_object_foreach(part, key, value)
+	{
 		json_t *have = json_object_get(whole, key);
 
 		if (have ? json_array_extend(have, value) : json_object_set(whole, key, value))

@@ -20,6 +20,10 @@ void cmd_execute(const struct cmd_verb *verb, json_t *args, struct cmd_progress 
 void cmd_execute_on(const struct cmd_pool_ref *pool, const struct cmd_verb *verb, json_t *args,
 		    struct cmd_progress *progress, struct cmd_outcome *ret);
 
+/* The pool that -sp of args names, or the default pool. Return: as cmd_registry_find, about the pool. */
+MUST_CHECK int cmd_execute_pool(struct cmd_context *ctx, const json_t *args, struct cmd_pool_ref *ret,
+				struct base_error *err);
+
 /* Checks args and calls run() on the open pool in ctx: the daemon's part. ret->code may be CMD_ANSWER_AT_END. */
 void cmd_run(const struct cmd_verb *verb, json_t *args, struct cmd_context *ctx, struct cmd_outcome *ret);
 

@@ -9,7 +9,7 @@
  *
  * A snapshot is what a power cut at that instant would have left. A guest's file
  * system recovers from that; to have it clean, -exec-before freezes and
- * -exec-after thaws (cmd/hooks.h). These run in the command, by its user and
+ * -exec-after thaws (cmd/guard.h). These run in the command, by its user and
  * with its environment, never in the daemon.
  *
  * -rollback and -remove throw data away, so they ask, or need --yes.
@@ -29,7 +29,7 @@
 #include "cmd/diff.h"
 #include "cmd/disks.h"
 #include "cmd/execute.h"
-#include "cmd/hooks.h"
+#include "cmd/guard.h"
 #include "cmd/snapshots.h"
 #include "cmd/text.h"
 #include "iocore/snapshot.h"
@@ -275,7 +275,7 @@ static int create_between(struct cmd_context *ctx, const struct cmd_pool_ref *po
 	if (r < 0)
 		return r;
 	if (hooks->before)
-		r = cmd_hook_run("exec-before", hooks->before, err);
+		r = cmd_guard_run("exec-before", hooks->before, err);
 	if (r < 0) {
 		base_error_wrap(err, "no snapshot was taken");
 	} else {
@@ -297,14 +297,9 @@ static int create_with_hooks(struct cmd_context *ctx, json_t *args, json_t **ret
 	struct hooks hooks = { .before = take_command(args, "exec-before"),
 			       .after = take_command(args, "exec-after") };
 	struct cmd_pool_ref pool;
-	char sp[4096];
-	int r = cmd_arg_text(args, "sp", sp, sizeof(sp), err);
+	int r = cmd_execute_pool(ctx, args, &pool, err);
 
-	if (r >= 0)
-		r = cmd_registry_find(r == CMD_ARG_ABSENT ? NULL : sp, &pool, err);
-	if (r < 0) {
-		ctx->subject = CMD_SUBJECT_POOL;
-	} else {
+	if (r == 0) {
 		set_environment(args, pool.name);
 		r = create_between(ctx, &pool, args, &hooks, ret_result, err);
 	}

@@ -155,7 +155,7 @@ int cmd_snapshot_clone(struct cmd_context *ctx, const char *name, const char *fr
 int cmd_disk_create_from(struct cmd_context *ctx, const char *name, const json_t *args, json_t **ret_result,
 			 struct base_error *err)
 {
-	static const char *const others[] = { "size", "count", "block" };
+	static const char *const others[] = { "size", "count", "block", "thick" };
 	char from[2 * NAME_BYTES_MAX + 2];
 	int r = cmd_arg_text(args, "from", from, sizeof(from), err);
 

@@ -28,12 +28,14 @@ struct base_fault;
 struct meta_pool;
 struct ioc_pool;
 struct vtd_table;
+struct cmd_background;
 
 enum cmd_kind { CMD_FLAG, CMD_TEXT, CMD_SIZE, CMD_NUMBER, CMD_LIST };
 
 enum {
 	CMD_POSITIONAL = 1 << 0, /* given by its place; a CMD_LIST takes all that are left */
 	CMD_REQUIRED = 1 << 1,
+	CMD_HIDDEN = 1 << 3, /* for the command's own requests to the daemon: in no help, refused by local() */
 	CMD_LATER = 1 << 2, /* VIOS has it, this release doesn't: refused with its help as the reason */
 };
 
@@ -73,6 +75,7 @@ struct cmd_service {
 	void (*disk_replaced)(const struct cmd_service *service, uint64_t number); /* another content: a rollback */
 	void (*snapshot_removed)(const struct cmd_service *service, uint64_t number, uint64_t layer, const char *name);
 	struct vtd_table *vtds; /* what serves the mappings */
+	struct cmd_background *background;
 	void *ctx;
 };
 
@@ -137,7 +140,7 @@ const struct cmd_option *cmd_option_find(const struct cmd_verb *verb, const char
 unsigned cmd_verb_needs(const struct cmd_verb *verb, const json_t *args);
 
 extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, cmd_umount, cmd_mkbdsp, cmd_chbdsp,
-	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_check, cmd_dump;
+	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_inflate, cmd_jobs, cmd_send, cmd_check, cmd_dump;
 extern const struct cmd_verb cmd_restore, cmd_import;
 extern const struct cmd_verb cmd_alert, cmd_events;
 extern const struct cmd_verb cmd_mkvdev, cmd_rmvdev, cmd_lsmap, cmd_lsdev, cmd_chdev, cmd_rmdev;

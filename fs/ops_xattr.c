@@ -13,8 +13,7 @@
  * name), created (seconds since 1970) and the bytes.
  *
  * labels is listed when it is not empty; an empty one is none. referenced and
- * its like are found by reading maps, so they are listed without a look and cost
- * time when they are asked for.
+ * its like are found by reading maps, which costs time.
  *
  * Failure modes: other names, and setting anything but labels: EOPNOTSUPP (which, unlike
  * ENOSYS, the kernel does not take for the whole mount), reading them: ENODATA.
@@ -147,7 +146,7 @@ static int show_reclaimable(const struct subject *of, char *buf)
 	return use_of(of, &use) < 0 ? 0 : show_bytes(buf, use.reclaimable_bytes);
 }
 
-enum { OF_DISK = 1 << 0, OF_SNAPSHOT = 1 << 1, OF_BOTH = OF_DISK | OF_SNAPSHOT, IS_SLOW = 1 << 2 };
+enum { OF_DISK = 1 << 0, OF_SNAPSHOT = 1 << 1, OF_BOTH = OF_DISK | OF_SNAPSHOT };
 
 static const struct {
 	const char *name;
@@ -166,10 +165,10 @@ static const struct {
 	{ "user.bdfs.snapshots", OF_DISK, show_snapshots },
 	{ "user.bdfs.virtual", OF_BOTH, show_virtual },
 	{ "user.bdfs.owned", OF_BOTH, show_owned },
-	{ "user.bdfs.referenced", OF_BOTH | IS_SLOW, show_referenced },
-	{ "user.bdfs.exclusive", OF_BOTH | IS_SLOW, show_exclusive },
-	{ "user.bdfs.shared", OF_BOTH | IS_SLOW, show_shared },
-	{ "user.bdfs.reclaimable", OF_BOTH | IS_SLOW, show_reclaimable },
+	{ "user.bdfs.referenced", OF_BOTH, show_referenced },
+	{ "user.bdfs.exclusive", OF_BOTH, show_exclusive },
+	{ "user.bdfs.shared", OF_BOTH, show_shared },
+	{ "user.bdfs.reclaimable", OF_BOTH, show_reclaimable },
 	{ LABELS_NAME, OF_DISK, show_labels },
 };
 
@@ -241,8 +240,7 @@ void fs_op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 
 	if (subject_get(req, node, &of)) {
 		for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
-			if (!is_of(i, &of) ||
-			    (!(attributes[i].flags & IS_SLOW) && attributes[i].show(&of, value) == 0))
+			if (!is_of(i, &of) || attributes[i].show(&of, value) == 0)
 				continue;
 			strcpy(names + bytes, attributes[i].name);
 			bytes += strlen(attributes[i].name) + 1;

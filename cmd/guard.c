@@ -29,7 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cmd/hooks.h"
+#include "cmd/guard.h"
 
 /* Return: as waitpid's status; negative errno. */
 static int wait_for(pid_t pid)
@@ -53,7 +53,7 @@ static int judge(const char *option, int status, struct base_error *err)
 	return base_error_set(err, -ECANCELED, "-%s: ended by signal %d", option, WTERMSIG(status));
 }
 
-int cmd_hook_run(const char *option, const char *command, struct base_error *err)
+int cmd_guard_run(const char *option, const char *command, struct base_error *err)
 {
 	char *const words[] = { "sh", "-c", (char *)command, NULL };
 	pid_t pid;
