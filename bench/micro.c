@@ -14,10 +14,15 @@
  * begin with it. --quick takes short batches: it shows that each case runs and
  * gets the right result, its figures are rough.
  *
+ * micro --count CALLS [NAME ...] is for bench/budget: each case is called that
+ * often to warm up and then once more so inside count_case(), which callgrind
+ * is told to look for; nothing is timed.
+ *
  * Failure modes: a case that can't be set up, or whose results are wrong, is
  * named on stderr and the exit status is 1; no figure is printed for it. No
  * case of that name: status 2.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +35,7 @@
 struct plan {
 	uint64_t batch_ns; /* at least */
 	unsigned samples;
+	uint64_t count_calls; /* nothing is timed */
 };
 
 static const struct plan full_plan = { .batch_ns = 20000000, .samples = SAMPLES_MAX };
@@ -81,6 +87,37 @@ static bool measure(const struct micro_case *the_case, void *ctx, const struct p
 	return true;
 }
 
+/* Callgrind counts by the names of these. Not inlined, and not made one with each other. */
+#ifdef __clang__
+#define BY_NAME __attribute__((noinline))
+#else
+#define BY_NAME __attribute__((noipa))
+#endif
+
+static BY_NAME bool micro_whole_case(const struct micro_case *the_case, void *ctx, uint64_t calls)
+{
+	return the_case->run(ctx, calls);
+}
+
+static BY_NAME bool micro_count_case(const struct micro_case *the_case, void *ctx, uint64_t calls)
+{
+	return the_case->plays_peer ? the_case->run(ctx, calls) : micro_whole_case(the_case, ctx, calls);
+}
+
+static BY_NAME bool micro_warm_up(const struct micro_case *the_case, void *ctx, uint64_t calls)
+{
+	return the_case->run(ctx, calls);
+}
+
+static bool count(const struct micro_case *the_case, void *ctx, uint64_t calls)
+{
+	if (!micro_warm_up(the_case, ctx, calls) || !micro_count_case(the_case, ctx, calls))
+		return false;
+	printf("%s %" PRIu64 "\n", the_case->name, calls);
+	fflush(stdout);
+	return true;
+}
+
 static bool run_case(const struct micro_case *the_case, const struct plan *plan)
 {
 	double ns[SAMPLES_MAX];
@@ -91,13 +128,15 @@ static bool run_case(const struct micro_case *the_case, const struct plan *plan)
 		fprintf(stderr, "micro: %s: can't be set up: %s\n", the_case->name, strerror(-rc));
 		return false;
 	}
-	bool right = measure(the_case, ctx, plan, ns);
+	bool right = plan->count_calls ? count(the_case, ctx, plan->count_calls) : measure(the_case, ctx, plan, ns);
 	if (the_case->done)
 		the_case->done(ctx);
 	if (!right) {
 		fprintf(stderr, "micro: %s: a wrong result\n", the_case->name);
 		return false;
 	}
+	if (plan->count_calls)
+		return true;
 	printf("%-24s %9.1f  %9.1f - %9.1f  %s\n", the_case->name, ns[plan->samples / 2], ns[0], ns[plan->samples - 1],
 	       the_case->what);
 	return true;
@@ -127,21 +166,34 @@ static void run_cases(const struct micro_case *cases, size_t count, char **names
 	}
 }
 
+static void run_all(char **names, int name_count, const struct plan *plan, struct tally *tally)
+{
+	run_cases(micro_base_cases, micro_base_case_count, names, name_count, plan, tally);
+	run_cases(micro_meta_cases, micro_meta_case_count, names, name_count, plan, tally);
+	run_cases(micro_map_cases, micro_map_case_count, names, name_count, plan, tally);
+	run_cases(micro_plan_cases, micro_plan_case_count, names, name_count, plan, tally);
+	run_cases(micro_vring_cases, micro_vring_case_count, names, name_count, plan, tally);
+	run_cases(micro_fuse_cases, micro_fuse_case_count, names, name_count, plan, tally);
+	run_cases(micro_vhost_cases, micro_vhost_case_count, names, name_count, plan, tally);
+}
+
 int main(int argc, char **argv)
 {
 	bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
-	char **names = argv + 1 + quick;
-	int name_count = argc - 1 - quick;
-	const struct plan *plan = quick ? &quick_plan : &full_plan;
+	bool counts = argc > 2 && strcmp(argv[1], "--count") == 0;
+	struct plan plan = quick ? quick_plan : full_plan;
+	int first = quick ? 2 : counts ? 3 : 1;
 	struct tally tally = { 0 };
 
-	printf("%-24s %9s  %9s - %9s\n", "ns per call", "median", "lowest", "highest");
-	run_cases(micro_base_cases, micro_base_case_count, names, name_count, plan, &tally);
-	run_cases(micro_meta_cases, micro_meta_case_count, names, name_count, plan, &tally);
-	run_cases(micro_map_cases, micro_map_case_count, names, name_count, plan, &tally);
-	run_cases(micro_plan_cases, micro_plan_case_count, names, name_count, plan, &tally);
+	if (counts) {
+		plan.count_calls = strtoull(argv[2], NULL, 10);
+		printf("compiler %s\n", __VERSION__);
+	} else {
+		printf("%-24s %9s  %9s - %9s\n", "ns per call", "median", "lowest", "highest");
+	}
+	run_all(argv + first, argc - first, &plan, &tally);
 	if (tally.ran == 0) {
-		fprintf(stderr, "usage: micro [--quick] [NAME ...]\n");
+		fprintf(stderr, "usage: micro [--quick | --count CALLS] [NAME ...]\n");
 		return 2;
 	}
 	return tally.wrong ? EXIT_FAILURE : EXIT_SUCCESS;

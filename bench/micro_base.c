@@ -78,8 +78,8 @@ static bool run_mailbox_burst(void *ctx, uint64_t calls)
 }
 
 const struct micro_case micro_base_cases[] = {
-	{ "checksum-1k", "XXH3-64 of 1 KiB", NULL, run_checksum, NULL },
-	{ "mailbox-1", "one message posted and run, same thread", NULL, run_mailbox_one, NULL },
-	{ "mailbox-16", "16 messages posted, then all run", NULL, run_mailbox_burst, NULL },
+	{ "checksum-1k", "XXH3-64 of 1 KiB", NULL, run_checksum, NULL, false },
+	{ "mailbox-1", "one message posted and run, same thread", NULL, run_mailbox_one, NULL, false },
+	{ "mailbox-16", "16 messages posted, then all run", NULL, run_mailbox_burst, NULL, false },
 };
 const size_t micro_base_case_count = ARRAY_LEN(micro_base_cases);

@@ -104,10 +104,10 @@ static bool run_epoch(void *ctx, uint64_t calls)
 }
 
 const struct micro_case micro_meta_cases[] = {
-	{ "leaf-encode-ordered", "128 entries to one run", setup_ordered, run_encode, free },
-	{ "leaf-encode-scattered", "128 entries, kept raw", setup_scattered, run_encode, free },
-	{ "leaf-decode-ordered", "one run to 128 entries", setup_ordered, run_decode, free },
-	{ "leaf-decode-scattered", "128 raw entries", setup_scattered, run_decode, free },
-	{ "epoch", "enter and leave, one participant", setup_epochs, run_epoch, free },
+	{ "leaf-encode-ordered", "128 entries to one run", setup_ordered, run_encode, free, false },
+	{ "leaf-encode-scattered", "128 entries, kept raw", setup_scattered, run_encode, free, false },
+	{ "leaf-decode-ordered", "one run to 128 entries", setup_ordered, run_decode, free, false },
+	{ "leaf-decode-scattered", "128 raw entries", setup_scattered, run_decode, free, false },
+	{ "epoch", "enter and leave, one participant", setup_epochs, run_epoch, free, false },
 };
 const size_t micro_meta_case_count = ARRAY_LEN(micro_meta_cases);

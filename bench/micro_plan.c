@@ -75,9 +75,9 @@ static bool run_overwrite(void *ctx, uint64_t calls)
 }
 
 const struct micro_case micro_plan_cases[] = {
-	{ "plan-read-4k", "4 KiB of valid blocks: one step", NULL, run_read_small, NULL },
-	{ "plan-read-1m", "1 MiB, 16 chunks in a row: one step", NULL, run_read_large, NULL },
-	{ "plan-read-1m-torn", "1 MiB, every second block a hole: a full plan", NULL, run_read_torn, NULL },
-	{ "plan-write-4k", "4 KiB overwrite: needs and plan", NULL, run_overwrite, NULL },
+	{ "plan-read-4k", "4 KiB of valid blocks: one step", NULL, run_read_small, NULL, false },
+	{ "plan-read-1m", "1 MiB, 16 chunks in a row: one step", NULL, run_read_large, NULL, false },
+	{ "plan-read-1m-torn", "1 MiB, every second block a hole: a full plan", NULL, run_read_torn, NULL, false },
+	{ "plan-write-4k", "4 KiB overwrite: needs and plan", NULL, run_overwrite, NULL, false },
 };
 const size_t micro_plan_case_count = ARRAY_LEN(micro_plan_cases);
