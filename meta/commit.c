@@ -296,6 +296,17 @@ static int change_owned(struct meta_pool *pool)
 	return 0;
 }
 
+/* Chunks come in runs, and so do their groups: what is sorted afterwards is short. */
+static size_t note_groups(uint32_t *groups, size_t count, const struct chunk_vec *vec)
+{
+	for (size_t i = 0; i < vec->count; i++) {
+		uint32_t group = vec->chunks[i] / SPACE_GROUP_CHUNKS;
+		if (count == 0 || groups[count - 1] != group)
+			groups[count++] = group;
+	}
+	return count;
+}
+
 static int write_space(struct meta_pool *pool, struct db_txn *txn)
 {
 	struct commit_work *work = &pool->work;
@@ -306,10 +317,7 @@ static int write_space(struct meta_pool *pool, struct db_txn *txn)
 		rc = change_owned(pool);
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < work->freed.count; i++)
-		work->groups[i] = work->freed.chunks[i] / SPACE_GROUP_CHUNKS;
-	for (size_t i = 0; i < work->taken.count; i++)
-		work->groups[work->freed.count + i] = work->taken.chunks[i] / SPACE_GROUP_CHUNKS;
+	touched = note_groups(work->groups, note_groups(work->groups, 0, &work->freed), &work->taken);
 	if (touched > 1)
 		qsort(work->groups, touched, sizeof(*work->groups), by_number);
 	for (size_t i = 0; i < touched && rc == 0; i++)

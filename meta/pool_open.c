@@ -190,19 +190,17 @@ static int load_space_group(struct meta_pool *pool, uint64_t group, const struct
 			    struct base_error *err)
 {
 	struct meta_space_record rec;
+	uint64_t chunk;
 
 	if (meta_space_decode(value->b, value->bytes, &rec) < 0)
 		return base_error_set(err, -EBADMSG, "space record %" PRIu64 " is damaged; run `bdfs check`", group);
-	for (uint64_t i = 0; i < SPACE_GROUP_CHUNKS; i++) {
-		if (!(rec.owned[i / 8] >> (i % 8) & 1))
-			continue;
-		uint64_t chunk = group * SPACE_GROUP_CHUNKS + i;
-		if (chunk > UINT32_MAX || !space_set_owned_at_open(&pool->space, (uint32_t)chunk))
-			return base_error_set(err, -EBADMSG,
-					      "space record %" PRIu64 " owns chunk %" PRIu64
-					      ", which no pv has; run `bdfs check`",
-					      group, chunk);
-	}
+	if (group > UINT32_MAX / SPACE_GROUP_CHUNKS)
+		return base_error_set(err, -EBADMSG, "there is no space group %" PRIu64 "; run `bdfs check`", group);
+	if (!space_set_owned_at_open(&pool->space, group * SPACE_GROUP_CHUNKS, rec.owned, SPACE_GROUP_CHUNKS, &chunk))
+		return base_error_set(err, -EBADMSG,
+				      "space record %" PRIu64 " owns chunk %" PRIu64
+				      ", which no pv has; run `bdfs check`",
+				      group, chunk);
 	return 0;
 }
 

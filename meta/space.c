@@ -115,6 +115,18 @@ int space_make_room(struct space *space, uint32_t first, uint32_t count)
 	return rc;
 }
 
+/* By words: a pool of 100 TiB has 1.7 billion chunks, and its mount must not take seconds for them. */
+static void busy_clear_range(struct space *space, uint64_t n, uint64_t end)
+{
+	while (n < end) {
+		uint64_t next = MIN((n / WORD_BITS + 1) * WORD_BITS, end), bits = next - n;
+		uint64_t mask = bits == WORD_BITS ? UINT64_MAX : ((UINT64_C(1) << bits) - 1) << (n % WORD_BITS);
+		space->busy[n / WORD_BITS] &= ~mask;
+		space->summary[n / WORD_BITS / WORD_BITS] |= BIT(n / WORD_BITS);
+		n = next;
+	}
+}
+
 int space_add_range(struct space *space, uint32_t first, uint32_t count)
 {
 	uint64_t end = (uint64_t)first + count;
@@ -122,8 +134,7 @@ int space_add_range(struct space *space, uint32_t first, uint32_t count)
 	pthread_mutex_lock(&space->lock);
 	int rc = make_room(space, end);
 	if (rc == 0) {
-		for (uint32_t n = first; n < end; n++)
-			busy_clear(space, n);
+		busy_clear_range(space, first, end);
 		space->limit = MAX(space->limit, (uint32_t)end);
 		space->total += count;
 	}
@@ -140,11 +151,34 @@ bool space_set_busy_at_open(struct space *space, uint32_t chunk)
 	return true;
 }
 
-bool space_set_owned_at_open(struct space *space, uint32_t chunk)
+static uint64_t word_at(const uint8_t *bytes)
 {
-	if (!space_set_busy_at_open(space, chunk))
-		return false;
-	space->owned[chunk / WORD_BITS] |= BIT(chunk);
+	uint64_t word = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		word |= (uint64_t)bytes[i] << (i * 8);
+	return word;
+}
+
+/* Bits of chunks that do not exist are busy, so one look finds them too. */
+bool space_set_owned_at_open(struct space *space, uint64_t first, const uint8_t *bits, uint64_t count,
+			     uint64_t *ret_chunk)
+{
+	for (uint64_t n = first; n < first + count; n += WORD_BITS) {
+		uint64_t word = word_at(bits + (n - first) / 8), at = n / WORD_BITS;
+		if (!word)
+			continue;
+		uint64_t taken = n < space->room ? word & space->busy[at] : word;
+		if (taken) {
+			*ret_chunk = n + (uint64_t)__builtin_ctzll(taken);
+			return false;
+		}
+		space->owned[at] |= word;
+		space->busy[at] |= word;
+		space->busy_count += (uint64_t)__builtin_popcountll(word);
+		if (space->busy[at] == UINT64_MAX)
+			space->summary[at / WORD_BITS] &= ~BIT(at);
+	}
 	return true;
 }
 

@@ -121,8 +121,10 @@ bool space_claim_fits(struct space *space, const struct space_claim *claim, uint
 uint64_t space_available(struct space *space, const struct space_claim *claim);
 uint64_t space_promised(struct space *space);
 
-/* At open, before threads: the chunk is owned by the durable map. False: no such chunk, or owned already. */
-bool space_set_owned_at_open(struct space *space, uint32_t chunk);
+/* At open, before threads: the chunks [first, first + count) whose bits are set are owned by the durable map; both are
+ * multiples of 64. False: *ret_chunk does not exist, or is owned already. */
+bool space_set_owned_at_open(struct space *space, uint64_t first, const uint8_t *bits, uint64_t count,
+			     uint64_t *ret_chunk);
 
 /* Owned chunks in [first, first + count), as far as is durable. Takes the lock for a few microseconds at a time. */
 uint64_t space_count_owned(struct space *space, uint32_t first, uint32_t count);

@@ -214,3 +214,50 @@ Test(meta_space, promises_are_covered_after_any_steps)
 		}
 	}
 }
+
+/* Ranges that begin and end anywhere in a word, beside each other and apart. */
+Test(meta_space, a_range_has_exactly_its_chunks)
+{
+	static const struct {
+		uint32_t first, count;
+	} ranges[] = { { 1001, 1 }, { 1002, 22 }, { 1024, 64 }, { 1088, 63 }, { 1200, 300 }, { 5000, 8192 } };
+	unsigned total = CHUNKS;
+	struct pchunk first;
+
+	for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
+		cr_assert_eq(space_add_range(&space, ranges[i].first, ranges[i].count), 0);
+		total += ranges[i].count;
+	}
+	cr_expect_eq(space_take_run(&space, &thin, 2000, false, &first.n), 1150, "chunks 1 to 1150 are one run");
+	cr_expect_eq(first.n, 1);
+	cr_expect_eq(space_take(&space, &thin, 1000, 0, &first), 300);
+	cr_expect_eq(first.n, 1200);
+	cr_expect_eq(take_all(&thin), total - 1150 - 300);
+}
+
+Test(meta_space, what_a_record_owns_is_taken_and_counted_at_open)
+{
+	uint8_t bits[16] = { 0xfe, 0xff, 0x01, [8] = 0x80 };
+	uint64_t chunk;
+
+	cr_assert(space_set_owned_at_open(&space, 0, bits, 128, &chunk));
+	cr_expect_eq(space_count_owned(&space, 1, CHUNKS), 17);
+	cr_expect_eq(take_all(&thin), CHUNKS - 17);
+}
+
+Test(meta_space, a_record_that_owns_what_is_owned_or_not_there_is_refused_by_chunk)
+{
+	uint8_t bits[16] = { [9] = 0x04 }, late[16] = { [14] = 0x01 };
+	uint64_t chunk = 0;
+
+	cr_assert(space_set_owned_at_open(&space, 64, bits, 128, &chunk));
+	cr_expect_not(space_set_owned_at_open(&space, 64, bits, 128, &chunk));
+	cr_expect_eq(chunk, 64 + 74);
+	cr_expect_not(space_set_owned_at_open(&space, 896, late, 128, &chunk), "the last chunk is 1000");
+	cr_expect_eq(chunk, 896 + 112);
+	cr_expect_not(space_set_owned_at_open(&space, UINT64_C(1) << 31, bits, 128, &chunk), "far beyond the end");
+	bits[0] = 0x01;
+	bits[9] = 0;
+	cr_expect_not(space_set_owned_at_open(&space, 0, bits, 128, &chunk), "chunk 0 is nobody's");
+	cr_expect_eq(chunk, 0);
+}
