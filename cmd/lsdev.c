@@ -12,6 +12,7 @@
 
 #include "cmd/args.h"
 #include "cmd/vtds.h"
+#include "vtd/transport.h"
 
 static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
@@ -29,7 +30,11 @@ static const char *describe_vtd(const char *type)
 
 static const char *describe_adapter(const char *transport)
 {
-	return strcmp(transport, "loop") == 0 ? "Loop Device Adapter" : "Virtual Block Server Adapter (vhost-user)";
+	uint8_t number;
+	const struct vtd_transport_ops *ops =
+		meta_transport_parse(transport, &number, NULL) == 0 ? vtd_transport_find(number) : NULL;
+
+	return ops ? ops->description : "Adapter of an unknown transport";
 }
 
 static bool is_wanted(const char *wanted, const char *name)

@@ -58,7 +58,7 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 
 static int make_adapter(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
 {
-	char name[256], transport[64], client[512] = "";
+	char name[256], transport[160], client[512] = "";
 	struct meta_adapter_record rec;
 	struct meta_pool_info info;
 	int rc = cmd_arg_text(args, "vadapter", name, sizeof(name), err);

@@ -143,7 +143,7 @@ int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char 
 	struct cmd_mapping mapping = { .disk = disk,
 				       .shared = cmd_arg_flag(args, "shared"),
 				       .read_only = cmd_arg_flag(args, "ro") };
-	char adapter[256], name[256], transport[64];
+	char adapter[256], name[256], transport[160];
 	int rc = optional_text(args, "vadapter", adapter, sizeof(adapter), &mapping.adapter, err);
 
 	if (rc == CMD_ARG_ABSENT)

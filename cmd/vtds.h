@@ -60,7 +60,8 @@ json_t *cmd_adapters_to_json(struct cmd_context *ctx, const char *adapter);
 		{ "ro", NULL, CMD_FLAG, 0, NULL, "read-only for whoever it is mapped to" },                            \
 	{                                                                                                              \
 		"transport", NULL, CMD_TEXT, 0, "T",                                                                   \
-			"of an adapter that is made by this: vhost-user or loop. Without it, what its name says"       \
+			"of an adapter that is made by this: vhost-user, loop, lio, lio/iscsi, lio/vhost. "            \
+			"Without it, what its name says"                                                               \
 	}
 
 #endif

@@ -19,6 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vtd/lio.h"
+
 static bool is_numbered(const char *name, const char *word, bool may_be_bare)
 {
 	size_t length = strlen(word);
@@ -66,20 +68,34 @@ static int fill_vhost(const char *pool, const char *name, struct meta_adapter_re
 	return 0;
 }
 
+static int fill_lio(const char *text, struct meta_adapter_record *ret, struct base_error *err)
+{
+	struct vtd_lio_port port;
+	int rc = vtd_lio_port_parse(text, &port, err);
+
+	if (rc == 0)
+		vtd_lio_port_to_text(&port, ret->physloc);
+	return rc;
+}
+
 int vtd_adapter_default(const char *pool, const char *name, const char *transport, struct meta_adapter_record *ret,
 			struct base_error *err)
 {
 	*ret = (struct meta_adapter_record){ 0 };
-	int rc = transport ? meta_transport_parse(transport, &ret->transport, err) : 0;
+	/* "lio/iscsi", "lio/iscsi/iqn...": which port of it. */
+	const char *port = transport && strncmp(transport, "lio/", 4) == 0 ? transport + 4 : "";
+	int rc = transport ? meta_transport_parse(port[0] ? "lio" : transport, &ret->transport, err) : 0;
 	if (rc < 0)
 		return rc;
 	if (!transport && is_numbered(name, "loop", true))
 		ret->transport = META_TRANSPORT_LOOP;
+	else if (!transport && is_numbered(name, "lio", true))
+		ret->transport = META_TRANSPORT_LIO;
 	else if (!transport && !is_numbered(name, "vhost", false))
 		return VTD_NO_DEFAULT;
 	if (ret->transport == META_TRANSPORT_VHOST_USER)
 		return fill_vhost(pool, name, ret, err);
-	return 0;
+	return ret->transport == META_TRANSPORT_LIO ? fill_lio(port, ret, err) : 0;
 }
 
 void vtd_adapter_socket(const struct meta_adapter_record *adapter, uint64_t lun, char ret[META_PHYSLOC_BYTES_MAX + 1])

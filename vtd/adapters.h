@@ -15,7 +15,8 @@
 enum { VTD_NO_DEFAULT = 1 };
 /*
  * Fills an adapter called name of a pool: vhostN is vhost-user with its sockets in RUN/POOL/vhostN, loop and loopN are
- * loop. transport: NULL, or the word for it, which goes before the name.
+ * loop, lio and lioN are LIO's loopback. transport: NULL, or the word for it, which goes before the name; of LIO also
+ * lio/FABRIC and lio/FABRIC/WWN (vtd/lio.h).
  * RUN is BDFS_RUN_DIR, or /run/bdfs for root, or XDG_RUNTIME_DIR/bdfs.
  * Return: 0; VTD_NO_DEFAULT: the name says nothing; -EINVAL; -ENAMETOOLONG; with err.
  */

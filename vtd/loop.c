@@ -60,11 +60,11 @@ static void announce(pid_t pid, void *ctx)
 /* ---- sysfs -------------------------------------------------------------------------------- */
 
 /* The file's first line in buf. False: there is no such file. */
-static bool read_attribute(const struct loop_unit *unit, const char *attribute, char *buf, size_t room)
+static bool read_attribute(const char *device, const char *attribute, char *buf, size_t room)
 {
 	char path[VTD_DEVICE_BYTES + 64];
 
-	snprintf(path, sizeof(path), "/sys/block/%s/%s", unit->device + strlen("/dev/"), attribute);
+	snprintf(path, sizeof(path), "/sys/block/%s/%s", strrchr(device, '/') + 1, attribute);
 	FILE *file = fopen(path, "re");
 	if (!file)
 		return false;
@@ -75,18 +75,17 @@ static bool read_attribute(const struct loop_unit *unit, const char *attribute, 
 	return got;
 }
 
-/* Where the device is mounted in our namespace: the first place, as the kernel writes it. False: nowhere. */
-static bool find_mount(const struct loop_unit *unit, char *ret, size_t room)
+bool vtd_loop_find_mount(const char *device, char *ret, size_t room)
 {
 	char dev[32], line[4096], seen[32], where[1024];
-	FILE *file = read_attribute(unit, "dev", dev, sizeof(dev)) ? fopen("/proc/self/mountinfo", "re") : NULL;
+	FILE *file = read_attribute(device, "dev", dev, sizeof(dev)) ? fopen("/proc/self/mountinfo", "re") : NULL;
 	bool found = false;
 
 	while (file && !found && fgets(line, sizeof(line), file))
 		if (sscanf(line, "%*u %*u %31s %*s %1023s", seen, where) == 2 && strcmp(seen, dev) == 0)
 			found = true;
 	if (found)
-		snprintf(ret, room, "%.60s is mounted on %.100s", unit->device, where);
+		snprintf(ret, room, "%.60s is mounted on %.100s", device, where);
 	if (file)
 		fclose(file);
 	return found;
@@ -98,7 +97,7 @@ static void loop_status(void *ctx, struct vtd_status *ret)
 
 	*ret = (struct vtd_status){ 0 };
 	snprintf(ret->device, sizeof(ret->device), "%s", unit->device);
-	ret->in_use = find_mount(unit, ret->who, sizeof(ret->who));
+	ret->in_use = vtd_loop_find_mount(unit->device, ret->who, sizeof(ret->who));
 }
 
 static void read_stats(const struct loop_unit *unit, struct vtd_io_stats *ret)
@@ -107,7 +106,7 @@ static void read_stats(const struct loop_unit *unit, struct vtd_io_stats *ret)
 	char line[512];
 
 	*ret = (struct vtd_io_stats){ 0 };
-	if (!read_attribute(unit, "stat", line, sizeof(line)))
+	if (!read_attribute(unit->device, "stat", line, sizeof(line)))
 		return;
 	/* Documentation/block/stat.rst: sectors of 512 bytes. */
 	char *at = line;

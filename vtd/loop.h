@@ -20,6 +20,10 @@ void vtd_loop_sweep(const struct vtd_env *env);
 uint64_t vtd_loop_sequence(const char *device);
 bool vtd_loop_boot_id(char ret[40]);
 
+/* Where a block device ("/dev/sda") is mounted in our namespace: the first place, as a text for people. False: nowhere.
+ */
+bool vtd_loop_find_mount(const char *device, char *ret, size_t room);
+
 /* The helper's commands. Print the answer. Return: the exit status. */
 int vtd_loop_attach(int argc, char *argv[]); /* FILE BLOCK-BYTES ro|rw LIST VTD: the device */
 int vtd_loop_detach(int argc, char *argv[]); /* DEVICE SEQUENCE gently|force: "gone", or "later" */

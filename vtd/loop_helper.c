@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vtd/lio.h"
 #include "vtd/loop.h"
 #include "vtd/run_helper.h"
 
@@ -254,13 +255,15 @@ int vtd_loop_resize(int argc, char *argv[])
 /* A device whose file is not there any more answers its last users with errors: it goes when they do. */
 static bool clean_one(const char *line, char device[64])
 {
-	char name[32], sequence[24];
+	char name[32], sequence[24], step[PATH_MAX];
 
 	if (sscanf(line, "%31s %23s", name, sequence) != 2 || strncmp(name, "loop", 4) != 0 || strchr(name, '/'))
 		return false;
 	snprintf(device, 64, "/dev/%s", name);
 	if (!is_attached(device, sequence))
 		return false;
+	if (vtd_lio_release(device, step) < 0)
+		fprintf(stderr, "%s: the target does not let go of it\n", step);
 	int fd = open(device, O_RDONLY | O_CLOEXEC);
 	bool cleared = fd >= 0 && ioctl(fd, LOOP_CLR_FD, 0) == 0;
 	if (fd >= 0)
@@ -298,6 +301,9 @@ static const struct {
 	{ "loop-detach", vtd_loop_detach },
 	{ "loop-resize", vtd_loop_resize },
 	{ "loop-sweep", vtd_loop_clean },
+	{ "lio-serve", vtd_lio_serve },
+	{ "lio-end", vtd_lio_end },
+	{ "lio-rescan", vtd_lio_rescan },
 };
 
 int vtd_helper_main(int argc, char *argv[])

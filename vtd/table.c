@@ -54,6 +54,7 @@ const struct vtd_transport_ops *vtd_transport_find(uint8_t transport)
 	static const struct vtd_transport_ops *const transports[] = {
 		[META_TRANSPORT_VHOST_USER] = &vtd_transport_vhost,
 		[META_TRANSPORT_LOOP] = &vtd_transport_loop,
+		[META_TRANSPORT_LIO] = &vtd_transport_lio,
 	};
 
 	return transport < ARRAY_LEN(transports) ? transports[transport] : NULL;

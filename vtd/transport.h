@@ -60,7 +60,7 @@ struct vtd_transport_ops {
 	void (*resized)(void *unit, uint64_t size_bytes);
 };
 
-extern const struct vtd_transport_ops vtd_transport_loop, vtd_transport_vhost;
+extern const struct vtd_transport_ops vtd_transport_loop, vtd_transport_lio, vtd_transport_vhost;
 
 /* NULL: this release has none of this kind. */
 const struct vtd_transport_ops *vtd_transport_find(uint8_t transport);
