@@ -149,6 +149,8 @@ static void reply(struct fs_slot *slot, int error, void *body, size_t bytes)
 				    .fd = q->fs->fd,
 				    .iov = slot->iov,
 				    .iov_count = bytes ? 2 : 1,
+				    /* With a read armed nothing waits for the slot. */
+				    .may_be_late = q->reads > 0,
 				    .done = on_replied,
 				    .ctx = slot };
 	q->engine->ops->submit(q->engine, &slot->io);

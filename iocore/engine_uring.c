@@ -7,8 +7,9 @@
  * and waits in the same system call, then takes what is in the completion
  * queue. The ring is single issuer with deferred task-run where the kernel has
  * it (6.1): completions then appear only inside an enter that asks for events,
- * which is why run() always asks, even when it does not wait. Older kernels
- * get the flags they know, dropped one at a time.
+ * which is why run() asks even when it does not wait, unless the ring's flags
+ * say that there is nothing to be had. Older kernels get the flags they know,
+ * dropped one at a time.
  *
  * user_data is the io's address; its low bits say what the entry was for:
  *	OP      the io's own operation
@@ -53,6 +54,8 @@ enum { TAG_OP, TAG_POLL, TAG_BELL, TAG_CANCEL, TAG_MASK = 3 };
 #define LEN_BYTES_MAX (UINT32_C(1) << 30)
 /* "At the current position", as readv and writev do. */
 #define STREAM_OFFSET UINT64_MAX
+/* The kernel interrupts nobody for a completion, but says in the ring's flags that there is one to be fetched. */
+#define COOPERATIVE (IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
 /* EXT_ARG (5.11) is the youngest of what the rest of this file takes for granted. */
 #define FEATURES_NEEDED (IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE)
 
@@ -62,11 +65,13 @@ struct uring {
 	/* const after open */
 	unsigned depth;
 	unsigned fixed_count; /* fixed_fds[i] is registered as number i */
+	bool tells_work; /* the ring's flags say when there is something that only an enter brings */
 	int *fixed_fds;
 	/* owner */
 	struct io_uring ring;
 	unsigned device_out;
 	unsigned entries_out;
+	unsigned late_replies; /* prepared since the last enter, and no reason to return from it */
 	struct ioc_io_list device_queue;
 	struct ioc_io_list stream_queue;
 	struct ioc_io *armed; /* doubly linked by next and engine_private (the previous one) */
@@ -183,6 +188,8 @@ static bool start(struct uring *u, struct ioc_io *io)
 		u->device_out++;
 	else if (io->kind == IOC_IO_READ_ONCE)
 		armed_add(u, io);
+	else
+		u->late_replies += io->may_be_late;
 	return true;
 }
 
@@ -293,18 +300,29 @@ static int wait_for_completion(struct uring *u, int64_t timeout_ns)
 	struct __kernel_timespec timeout = { .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
 	struct io_uring_cqe *cqe;
 
-	return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns < 0 ? NULL : &timeout, NULL);
+	return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1 + u->late_replies,
+						timeout_ns < 0 ? NULL : &timeout, NULL);
 }
 
-/* The one system call of run(). */
+/* Whether an enter would do anything but wait. */
+static bool needs_enter(struct uring *u)
+{
+	unsigned flags = __atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED);
+
+	return !u->tells_work || io_uring_sq_ready(&u->ring) > 0 ||
+	       (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+/* The one system call of run(); none where there is nothing to hand over, to fetch or to wait for. */
 static int enter(struct uring *u, int64_t timeout_ns)
 {
-	int rc;
+	int rc = 0;
 
 	if (timeout_ns != 0 && ioc_bell_may_sleep(&u->bell))
 		rc = wait_for_completion(u, timeout_ns);
-	else
+	else if (needs_enter(u))
 		rc = io_uring_submit_and_get_events(&u->ring);
+	u->late_replies = 0;
 	ioc_bell_awake(&u->bell);
 	/* EAGAIN: no memory for requests just now; EBUSY: the completion queue has to be emptied first. */
 	if (rc == -ETIME || rc == -EINTR || rc == -EAGAIN || rc == -EBUSY)
@@ -481,11 +499,10 @@ static int init_ring(struct uring *u)
 {
 	/* Best first; each step gives up the flag that the older kernels lack. */
 	static const unsigned flags_by_age[] = {
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER |
-		    IORING_SETUP_DEFER_TASKRUN,                                                   /* 6.1 */
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER, /* 6.0 */
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN,                              /* 5.19 */
-		IORING_SETUP_SUBMIT_ALL,                                                          /* 5.18 */
+		COOPERATIVE | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, /* 6.1 */
+		COOPERATIVE | IORING_SETUP_SINGLE_ISSUER,			       /* 6.0 */
+		COOPERATIVE,							       /* 5.19 */
+		IORING_SETUP_SUBMIT_ALL,					       /* 5.18 */
 		0,
 	};
 	unsigned entries = sq_entries_for(u->depth);
@@ -505,6 +522,7 @@ static int init_ring(struct uring *u)
 		io_uring_queue_exit(&u->ring);
 		return -EINVAL;
 	}
+	u->tells_work = u->ring.flags & IORING_SETUP_TASKRUN_FLAG;
 	return 0;
 }
 

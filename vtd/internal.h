@@ -88,10 +88,12 @@ struct vtd_ring {
 	struct vtd_io *free;
 	unsigned inflight, resubmitted_out;
 	bool is_stopping, is_broken, is_asleep, is_kick_armed, is_turn_posted;
+	bool is_answering; /* something was answered and is not published yet */
 	struct ioc_io kick_io;
 	struct iovec kick_iov;
 	uint64_t kick_count;
-	uint64_t busy_ns, asleep_ns, poll_ns; /* last seen busy, fell asleep, how long to poll before that */
+	uint64_t event_ns;  /* when chains were found or the first of some requests was answered, last */
+	uint32_t gap_ns[2]; /* average time between events, [1]: with requests in flight */
 	struct base_msg turn;
 	/* a call from the control thread to Q */
 	struct base_msg call;

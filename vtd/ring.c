@@ -5,15 +5,19 @@
  * The ring lives in turns. A turn is a message of the ring to its own queue: it
  * publishes what was completed since the last one and calls the guest once,
  * takes new chains, and then decides how to go on: with another turn at once
- * (there is more, or something happened within the last poll_ns), or asleep:
- * kicks are asked for and the armed read of the kick descriptor, or the next
- * completion, brings the next turn. While a turn is posted the queue's engine
- * does not sleep, so that is the polling.
+ * (there is more, or it polls), or asleep: kicks are asked for and the armed
+ * read of the kick descriptor, or the next completion, brings the next turn.
+ * While a turn is posted the queue's engine does not sleep, so that is the
+ * polling; it costs no system call until the kernel has something.
  *
- * How long to poll before sleeping is learned: a kick that comes soon after the
- * ring fell asleep would have been met by polling a little longer, so the time
- * grows; one that comes late shows that polling was in vain, so it shrinks, at
- * last to none. An idle ring costs nothing.
+ * How long to poll before sleeping is learned, apart for a ring with requests in
+ * flight and for one without: a guest that was just answered may come back
+ * within microseconds, while one whose only request is at a slow device will
+ * not. Each time something happens (chains are there, a request is answered),
+ * the time since the last such event goes into an average. The next wait polls
+ * for twice the average, if that is short enough to be worth it, else not at
+ * all. The time is known whether or not the ring slept, so a ring that sleeps
+ * notices when polling would pay again. An idle ring costs nothing.
  *
  * After a reconnect the chains of the inflight region go first, and no new one
  * is taken before all of them are answered.
@@ -37,9 +41,11 @@
 
 /* Chains that a turn takes, so that others of the same queue have their turn too. */
 #define TURN_CHAINS 32
-/* From fastpath: less is not worth a system call saved, more is a core lost. */
-#define POLL_NS_FIRST 4000
+/* The longest poll: less is not worth a system call saved, more is a core lost. */
 #define POLL_NS_MAX 50000
+/* One event in so many changes the average for good; a long pause counts as this much, so that four make it. */
+#define GAP_SHARE 4
+#define GAP_NS_MAX (2 * POLL_NS_MAX)
 #define STOP_LOOK_NS 20000000
 
 static void post_turn(struct vtd_ring *ring);
@@ -59,6 +65,7 @@ static void publish(struct vtd_ring *ring)
 {
 	struct vtd_vring *v = &ring->work->vring;
 
+	ring->is_answering = false;
 	vtd_vring_publish(v);
 	if (vtd_vring_wants_call(v))
 		signal_fd(ring->call_fd);
@@ -76,14 +83,21 @@ static void give_up(struct vtd_ring *ring, const char *why)
 
 /* ---- kicks -------------------------------------------------------------------------------- */
 
-static void learn_from_kick(struct vtd_ring *ring)
+/* Something has happened, for which the ring may have waited. */
+static void note_event(struct vtd_ring *ring)
 {
-	uint64_t slept_ns = base_clock_ns() - ring->asleep_ns;
+	uint64_t now = base_clock_ns(), gap_ns = MIN(now - ring->event_ns, (uint64_t)GAP_NS_MAX);
+	uint32_t *average = &ring->gap_ns[ring->inflight > 0];
 
-	if (slept_ns > POLL_NS_MAX)
-		ring->poll_ns = ring->poll_ns > POLL_NS_FIRST ? ring->poll_ns / 2 : 0;
-	else if (slept_ns > ring->poll_ns / 2)
-		ring->poll_ns = MIN(MAX(ring->poll_ns * 2, POLL_NS_FIRST), POLL_NS_MAX);
+	*average = (uint32_t)((*average * (GAP_SHARE - 1) + gap_ns) / GAP_SHARE);
+	ring->event_ns = now;
+}
+
+static bool is_polling(const struct vtd_ring *ring)
+{
+	uint64_t average = ring->gap_ns[ring->inflight > 0];
+
+	return average <= POLL_NS_MAX / 2 && base_clock_ns() - ring->event_ns < 2 * average;
 }
 
 static void arm_kick(struct vtd_ring *ring)
@@ -111,9 +125,6 @@ static void on_kick(struct ioc_io *io, int64_t result)
 		return;
 	}
 	arm_kick(ring);
-	if (ring->is_asleep)
-		learn_from_kick(ring);
-	ring->busy_ns = base_clock_ns();
 	post_turn(ring);
 }
 
@@ -158,6 +169,8 @@ static unsigned take_chains(struct vtd_ring *ring)
 	unsigned taken = 0;
 
 	while (taken < TURN_CHAINS && may_take(ring)) {
+		if (taken == 0 && vtd_vring_has_work(&ring->work->vring))
+			note_event(ring);
 		int rc = take_one(ring, &why);
 		if (rc < 0)
 			give_up(ring, why);
@@ -180,19 +193,12 @@ static void wake_up(struct vtd_ring *ring)
 /* What comes next when all that there was is taken. */
 static void go_on(struct vtd_ring *ring, unsigned taken)
 {
-	uint64_t now = base_clock_ns();
-
-	if (taken > 0)
-		ring->busy_ns = now;
 	if (!may_take(ring))
 		return; /* a completion brings the next turn */
-	if (taken == TURN_CHAINS || now - ring->busy_ns < ring->poll_ns ||
-	    !vtd_vring_expect_kicks(&ring->work->vring)) {
+	if (taken == TURN_CHAINS || is_polling(ring) || !vtd_vring_expect_kicks(&ring->work->vring))
 		post_turn(ring);
-		return;
-	}
-	ring->is_asleep = true;
-	ring->asleep_ns = now;
+	else
+		ring->is_asleep = true;
 }
 
 static void run_turn(struct base_msg *msg)
@@ -244,8 +250,11 @@ void vtd_ring_answered(struct vtd_io *req, uint32_t written)
 	struct vtd_ring *ring = req->ring;
 
 	vtd_vring_complete(&ring->work->vring, &req->token, written);
+	/* Of those that are answered together the first one is what was waited for. */
+	if (!ring->is_answering)
+		note_event(ring);
+	ring->is_answering = true;
 	release(req);
-	ring->busy_ns = base_clock_ns();
 	post_turn(ring);
 }
 
@@ -266,7 +275,7 @@ static void run_start(struct base_msg *msg)
 	ring->engine = ioc_queue_engine(ring->queue);
 	ring->is_stopping = ring->is_broken = false;
 	ring->is_asleep = true; /* kicks may come, as far as the guest knows */
-	ring->busy_ns = ring->asleep_ns = base_clock_ns();
+	ring->event_ns = base_clock_ns();
 	arm_kick(ring);
 	/* Requests may be waiting already, and front ends differ in whether they kick then. */
 	post_turn(ring);
@@ -455,7 +464,7 @@ void vtd_ring_reset(struct vtd_ring *ring)
 	ring->work = NULL;
 	ring->num = ring->base = 0;
 	ring->has_addr = ring->is_enabled = false;
-	ring->poll_ns = 0;
+	ring->gap_ns[0] = ring->gap_ns[1] = GAP_NS_MAX;
 }
 
 void vtd_ring_init(struct vtd_ring *ring, struct vtd_vhost *vhost, unsigned index, struct ioc_queue *queue)
@@ -465,6 +474,7 @@ void vtd_ring_init(struct vtd_ring *ring, struct vtd_vhost *vhost, unsigned inde
 	ring->queue = queue;
 	ring->kick_fd = ring->call_fd = ring->err_fd = ring->new_call_fd = -1;
 	ring->turn.run = run_turn;
+	ring->gap_ns[0] = ring->gap_ns[1] = GAP_NS_MAX;
 	ring->kick_io.done = on_kick;
 	base_park_init(&ring->park);
 	base_park_init(&ring->stop_park);

@@ -87,6 +87,76 @@ ENGINE_TEST(reader_that_comes_too_late_waits_on)
 	close(fds[1]);
 }
 
+/* Many at once: more than the engine has entries for at a time, so some are handed over before the run(). */
+ENGINE_TEST(late_replies_are_done_with_what_ends_the_wait)
+{
+	enum { REPLIES = 300, ROUNDS_LATE = 20 };
+	int event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	static struct op replies[REPLIES];
+	struct op op = { 0 };
+	uint64_t count = 0;
+	char text[REPLIES];
+	struct rig rig;
+	int fds[2];
+
+	memset(replies, 0, sizeof(replies));
+	cr_assert_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	rig_open(&rig, name, DEPTH_DEFAULT, 0);
+	op_set(&op, IOC_IO_READ_ONCE, event, &count, sizeof(count), 0);
+	for (unsigned round = 1; round <= ROUNDS_LATE; round++) {
+		unsigned replied = round == ROUNDS_LATE ? REPLIES : round;
+
+		rig_submit(&rig, &op);
+		for (unsigned i = 0; i < replied; i++) {
+			op_set(&replies[i], IOC_IO_REPLY, fds[1], "r", 1, 0);
+			replies[i].io.may_be_late = true;
+			rig_submit(&rig, &replies[i]);
+		}
+		/* At the end of the wait at the latest, also if nothing else ended. */
+		rig_run(&rig, 20 * NS_PER_MS);
+		rig_drive_to(&rig, 1);
+		cr_assert_eq(read(fds[0], text, sizeof(text)), (ssize_t)replied);
+		eventfd_add(event, round);
+		rig_drive(&rig);
+		cr_assert_eq(count, round);
+	}
+	rig_close(&rig);
+	close(fds[0]);
+	close(fds[1]);
+	close(event);
+}
+
+/* A reply that nobody has to hear of doesn't keep a run() from sleeping on, and a completion does end it. */
+ENGINE_TEST(late_reply_does_not_hide_a_completion)
+{
+	int event = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct op reply = { 0 }, op = { 0 };
+	uint64_t count = 0;
+	struct rig rig;
+	int fds[2];
+
+	cr_assert_eq(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	rig_open(&rig, name, DEPTH_DEFAULT, 0);
+	for (unsigned round = 0; round < 100; round++) {
+		char byte;
+
+		op_set(&reply, IOC_IO_REPLY, fds[1], "r", 1, 0);
+		reply.io.may_be_late = true;
+		rig_submit(&rig, &reply);
+		op_set(&op, IOC_IO_READ_ONCE, event, &count, sizeof(count), 0);
+		rig_submit(&rig, &op);
+		/* For ever, so a run() that waits for too much never returns. */
+		while (rig.outstanding > 0)
+			rig_run(&rig, -1);
+		cr_assert_eq(read(fds[0], &byte, 1), 1);
+		eventfd_add(event, 1);
+	}
+	rig_close(&rig);
+	close(fds[0]);
+	close(fds[1]);
+	close(event);
+}
+
 ENGINE_TEST(read_once_of_a_closed_pipe_is_end_of_file)
 {
 	struct op op = { 0 };
