@@ -38,7 +38,8 @@ static struct front front;
 static struct block *blocks;
 static uint64_t block_count = 4096, ops = 20000, done, seed, state;
 static unsigned depth = 32, inflight, lost;
-static double longest_pause_s;
+static double longest_pause_s, pause_began_s, connected_s;
+static bool is_paused;
 
 static double now_s(void)
 {
@@ -154,6 +155,19 @@ static void finish(struct front_slot *slot)
 	done++;
 }
 
+/* The pause ends with the first answer; there is one, as something is in flight or will be. */
+static void end_pause(void)
+{
+	double pause = now_s() - pause_began_s;
+
+	is_paused = false;
+	if (pause > longest_pause_s)
+		longest_pause_s = pause;
+	printf("connection %u lost after %llu requests: connected again after %.3f s, first answer after %.3f s\n",
+	       lost, (unsigned long long)done, connected_s - pause_began_s, pause);
+	fflush(stdout);
+}
+
 static bool reap(void)
 {
 	const char *error = NULL;
@@ -162,6 +176,8 @@ static bool reap(void)
 
 	for (unsigned q = 0; q < front.o.queues; q++) {
 		while ((slot = front_complete(&front, q, &error))) {
+			if (is_paused)
+				end_pause();
 			finish(slot);
 			any = true;
 		}
@@ -173,18 +189,18 @@ static bool reap(void)
 
 static void reconnect(void)
 {
-	double begin = now_s();
+	/* Lost again before the first answer, it is one pause. */
+	if (!is_paused)
+		pause_began_s = now_s();
+	is_paused = true;
 	int rc = front_connect(&front, PATIENCE_MS);
 
 	if (rc < 0)
 		die(strerror(-rc), 0);
-	/* The pause ends with the first answer; there is one, as something is in flight or will be. */
 	for (unsigned q = 0; q < front.o.queues; q++)
 		front.queues[q].added = 0;
+	connected_s = now_s();
 	lost++;
-	double pause = now_s() - begin;
-	if (pause > longest_pause_s)
-		longest_pause_s = pause;
 }
 
 static void wait_for_answers(void)

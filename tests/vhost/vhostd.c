@@ -8,7 +8,7 @@
  * DIR/pool is the pool and DIR/data its physical volume of SIZE; both are made
  * when they are not there, and so are the disks; a volume that is smaller grows.
  * With VHOSTD_HOLD in the environment a full pool holds its writers. OPTION: ro, 4k (logical
- * blocks), qN (virtqueues). Prints "ready", then obeys lines on standard input:
+ * blocks), qN (virtqueues). Prints "ready" and how long that took, then obeys lines on standard input:
  *
  *	resize NAME BYTES    of the disk, while it is served
  *	space NAME           prints the bytes that are allocated
@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/park.h"
 #include "base/units.h"
 #include "iocore/pool.h"
 #include "meta/pool.h"
@@ -45,6 +46,13 @@ static struct ioc_pool *ioc;
 static struct target targets[TARGETS_MAX];
 static unsigned target_count;
 static struct base_error err;
+static uint64_t began_ns;
+static double pool_s; /* how long its opening took, after a kill with a replay and syncs */
+
+static double seconds_since(uint64_t then_ns)
+{
+	return (double)(base_clock_ns() - then_ns) / 1e9;
+}
 
 static int fail(const char *what)
 {
@@ -251,7 +259,7 @@ static int serve(int argc, char **argv, sigset_t *signals)
 	if (rc < 0) {
 		fail("disk");
 	} else if (pthread_create(&thread, NULL, obey, NULL) == 0) {
-		printf("ready\n");
+		printf("ready after %.3f s, the pool after %.3f s\n", seconds_since(began_ns), pool_s);
 		fflush(stdout);
 		sigwait(signals, &signal_number);
 		pthread_cancel(thread);
@@ -276,8 +284,10 @@ int main(int argc, char **argv)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	began_ns = base_clock_ns();
 	if (open_pool(argv[1], argv[2]) < 0)
 		return fail("pool");
+	pool_s = seconds_since(began_ns);
 	int status = serve(argc, argv, &set);
 	if (meta_pool_close(meta, &err) < 0)
 		return fail("close");
