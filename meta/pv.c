@@ -68,48 +68,10 @@ int meta_pv_holder_pid(const char *path)
 	return holder;
 }
 
-/* *ret_made: the file is new, also when it is an error then. */
-static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool *ret_direct, bool *ret_made,
-		   struct base_error *err)
+/* What a message calls it, before its path. */
+static const char *noun(unsigned flags)
 {
-	int mode = (flags & META_PV_READ_ONLY) ? O_RDONLY : O_RDWR;
-	struct stat st;
-
-	if (stat(path, &st) != 0) {
-		if (errno != ENOENT || !(flags & META_PV_CREATE))
-			return base_error_set_errno(err, -errno, "pv %s", path);
-		int made = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (made < 0)
-			return base_error_set_errno(err, -errno, "can't create pool file %s", path);
-		int rc = ftruncate(made, (off_t)create_bytes) == 0 ? 0 : -errno;
-		close(made);
-		if (rc < 0) {
-			unlink(path);
-			return base_error_set_errno(err, rc, "can't make pool file %s %" PRIu64 " bytes long", path,
-						    create_bytes);
-		}
-		*ret_made = true;
-	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-		return base_error_set(err, -EINVAL, "pv %s is neither a regular file nor a block device", path);
-	} else if (S_ISBLK(st.st_mode) && !(flags & META_PV_READ_ONLY)) {
-		mode |= O_EXCL;
-	}
-	*ret_direct = true;
-	int fd = open(path, mode | O_DIRECT | O_CLOEXEC);
-	if (fd < 0 && errno == EINVAL) {
-		*ret_direct = false;
-		fd = open(path, mode | O_CLOEXEC);
-	}
-	if (fd < 0 && errno == EBUSY) {
-		int pid = meta_pv_holder_pid(path); /* of another pool's daemon; a mount holds no flock */
-		if (pid)
-			return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
-		return base_error_set(err, -EBUSY,
-				      "pv %s is in use (mounted, or opened exclusively by another program)", path);
-	}
-	if (fd < 0)
-		return base_error_set_errno(err, -errno, "can't open pv %s", path);
-	return fd;
+	return flags & META_PV_RAW ? "" : "pv ";
 }
 
 /* A zombie's descriptors are closed; whoever of its requests is still under way holds them a moment longer. */
@@ -129,6 +91,73 @@ static bool is_dead(int pid)
 /* How long to wait for the last requests of a dead holder, and how often to look. */
 #define DEAD_HOLDER_WAIT_NS UINT64_C(5000000000)
 #define DEAD_HOLDER_SLEEP_US 10000
+/* Of an exclusive user of a block device who can't be seen: it may be what a descriptor that was closed just now has
+ * left behind in the kernel. */
+#define UNSEEN_HOLDER_WAIT_NS UINT64_C(300000000)
+
+/* open() that waits while a block device is claimed by a process that is dead: its last requests are on their way. */
+static int open_patiently(const char *path, int mode)
+{
+	uint64_t began_ns = base_clock_ns(), waited_ns = 0;
+	int fd;
+
+	while ((fd = open(path, mode)) < 0 && errno == EBUSY && waited_ns < DEAD_HOLDER_WAIT_NS) {
+		int pid = meta_pv_holder_pid(path);
+		bool may_go = pid != 0 ? is_dead(pid) : waited_ns <= UNSEEN_HOLDER_WAIT_NS;
+		errno = EBUSY;
+		if (!may_go)
+			break;
+		usleep(DEAD_HOLDER_SLEEP_US);
+		waited_ns = base_clock_ns() - began_ns;
+	}
+	return fd;
+}
+
+/* *ret_made: the file is new, also when it is an error then. */
+static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool *ret_direct, bool *ret_made,
+		   struct base_error *err)
+{
+	int mode = (flags & META_PV_READ_ONLY) ? O_RDONLY : O_RDWR;
+	struct stat st;
+
+	if (stat(path, &st) != 0) {
+		if (errno != ENOENT || !(flags & META_PV_CREATE))
+			return base_error_set_errno(err, -errno, "%s%s", noun(flags), path);
+		int made = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (made < 0)
+			return base_error_set_errno(err, -errno, "can't create pool file %s", path);
+		int rc = ftruncate(made, (off_t)create_bytes) == 0 ? 0 : -errno;
+		close(made);
+		if (rc < 0) {
+			unlink(path);
+			return base_error_set_errno(err, rc, "can't make pool file %s %" PRIu64 " bytes long", path,
+						    create_bytes);
+		}
+		*ret_made = true;
+	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		return base_error_set(err, -EINVAL, "%s%s is neither a regular file nor a block device", noun(flags),
+				      path);
+	} else if (S_ISBLK(st.st_mode) && (!(flags & META_PV_READ_ONLY) || (flags & META_PV_RAW))) {
+		mode |= O_EXCL;
+	}
+	*ret_direct = true;
+	int fd = open_patiently(path, mode | O_DIRECT | O_CLOEXEC);
+	if (fd < 0 && errno == EINVAL) {
+		*ret_direct = false;
+		fd = open_patiently(path, mode | O_CLOEXEC);
+	}
+	if (fd < 0 && errno == EBUSY) {
+		int pid = meta_pv_holder_pid(path); /* of another pool's daemon; a mount holds no flock */
+		if (pid)
+			return base_error_set(err, -EBUSY, "%s%s is in use by process %d", noun(flags), path, pid);
+		return base_error_set(err, -EBUSY,
+				      "%s%s is in use (mounted, or opened exclusively by another program)", noun(flags),
+				      path);
+	}
+	if (fd < 0)
+		return base_error_set_errno(err, -errno, "can't open %s%s", noun(flags), path);
+	return fd;
+}
 
 static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *err)
 {
@@ -139,21 +168,22 @@ static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *
 		if (flock(fd, operation) == 0)
 			return 0;
 		if (errno != EWOULDBLOCK)
-			return base_error_set_errno(err, -errno, "can't lock pv %s", path);
+			return base_error_set_errno(err, -errno, "can't lock %s%s", noun(flags), path);
 		pid = meta_pv_holder_pid(path);
 		if (pid == 0 && i >= 10) /* not seen from here, as in another pid namespace; a lock that goes this
 					    moment isn't seen either */
 			return base_error_set(err, -EBUSY,
-					      "pv %s is in use by a process that can't be seen from here", path);
+					      "%s%s is in use by a process that can't be seen from here",
+					      noun(flags), path);
 		if (pid != 0 && !is_dead(pid))
-			return base_error_set(err, -EBUSY, "pv %s is in use by process %d", path, pid);
+			return base_error_set(err, -EBUSY, "%s%s is in use by process %d", noun(flags), path, pid);
 		usleep(DEAD_HOLDER_SLEEP_US);
 	}
 	return base_error_set(
 		err, -EBUSY,
-		"pv %s is in use: process %d locked it and is dead, "
+		"%s%s is in use: process %d locked it and is dead, "
 		"but its requests, or a process that it left behind, still hold it",
-		path, pid);
+		noun(flags), path, pid);
 }
 
 static void look_at_alignment(struct meta_pv_handle *pv)

@@ -30,6 +30,9 @@ struct meta_pv_handle {
 enum {
 	META_PV_READ_ONLY = 1 << 0, /* shared lock */
 	META_PV_CREATE = 1 << 1,    /* a regular file that is not there is made, create_bytes long and sparse */
+	/* Not a pv of a pool but a device or file that is passed on whole: a message calls it by its path alone, and a
+	 * block device is claimed exclusively also when it is opened to be read. */
+	META_PV_RAW = 1 << 2,
 };
 
 struct meta_pv_ops {
