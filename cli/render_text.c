@@ -163,6 +163,8 @@ static bool print_mapping(const json_t *result)
 		print_name(mapping, "device");
 	}
 	putchar('\n');
+	if (json_is_string(json_object_get(mapping, "warning")))
+		fprintf(stderr, "bdfs: warning: %s\n", string_of(mapping, "warning"));
 	return true;
 }
 

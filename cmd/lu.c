@@ -110,7 +110,7 @@ static int map_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 	if (r < 0)
 		return r;
 	ctx->subject = CMD_SUBJECT_NONE;
-	r = cmd_vtd_map_by_args(ctx, args, "vtd", disk, &row, err);
+	r = cmd_vtd_map_by_args(ctx, args, "vtd", disk, NULL, &row, err);
 	meta_disk_put(disk);
 	if (r == 0)
 		*ret_result = json_pack("{s:o}", "mapping", row);

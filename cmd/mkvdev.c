@@ -91,17 +91,15 @@ static int make_adapter(struct cmd_context *ctx, const json_t *args, json_t **re
 
 static int map(struct cmd_context *ctx, const json_t *args, const char *vdev, json_t **ret_row, struct base_error *err)
 {
-	struct cmd_mapping raw = { .path = vdev };
 	struct meta_disk *disk;
 
 	if (strchr(vdev, '/'))
-		return base_error_set(err, -EOPNOTSUPP, "%s: devices and files outside the pool can't be mapped yet",
-				      raw.path);
+		return cmd_vtd_map_by_args(ctx, args, "dev", NULL, vdev, ret_row, err);
 	int rc = cmd_disk_find(ctx, vdev, &disk, err);
 	ctx->subject = CMD_SUBJECT_NONE;
 	if (rc < 0)
 		return rc;
-	rc = cmd_vtd_map_by_args(ctx, args, "dev", disk, ret_row, err);
+	rc = cmd_vtd_map_by_args(ctx, args, "dev", disk, NULL, ret_row, err);
 	meta_disk_put(disk);
 	return rc;
 }
@@ -140,9 +138,12 @@ const struct cmd_verb cmd_mkvdev = {
 		"where it is to be found.\n"
 		"The adapters loop and loopN make the disk /dev/loopN of this host, with direct I/O. vhostN serve "
 		"guests, each VTD at a socket of its own.\n"
+		"What has a '/' in it is a block device or file outside the pool, served whole and as it is, no format "
+		"guessed; refused if anybody has it, and claimed while it is served. vhostN only.\n"
 		"A disk that is mapped, or open as a file, is refused, unless both sides say -shared. Without -vdev an "
 		"adapter is made, which a mapping does by itself where the name says what it is.",
 	.examples = "bdfs mkvdev -sp vms -vdev web1 -vadapter loop\n"
+		    "bdfs mkvdev -sp vms -vdev /dev/disk/by-id/wwn-0x5002538e40a1b2c3 -vadapter vhost0\n"
 		    "bdfs mkvdev -sp vms -vdev web1 -vadapter vhost0 -dev web1_root",
 	.options = options,
 	.local = local,

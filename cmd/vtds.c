@@ -18,12 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "base/log.h"
 #include "base/uuid.h"
 #include "cmd/args.h"
 #include "cmd/disks.h"
 #include "cmd/text.h"
+#include "iocore/raw.h"
 #include "vtd/adapters.h"
 #include "vtd/table.h"
 
@@ -37,14 +38,10 @@ static struct vtd_table *table_of(const struct cmd_context *ctx)
 
 /* ---- mapping ------------------------------------------------------------------------------ */
 
-/* Within the mount a path would be served by way of ourselves. */
-static int check_path(struct cmd_context *ctx, const char *path, struct base_error *err)
+static int check_path(const char *path, struct base_error *err)
 {
-	size_t length = ctx->service ? strlen(ctx->service->mountpoint) : 0;
-
-	if (length > 0 && strncmp(path, ctx->service->mountpoint, length) == 0 && path[length] == '/')
-		return base_error_set(err, -EINVAL, "%s: lies in the pool's own mount; give the disk's name instead",
-				      path);
+	if (path[0] != '/')
+		return base_error_set(err, -EINVAL, "%s: not an absolute path", path);
 	if (strlen(path) > META_BACKING_PATH_BYTES_MAX)
 		return base_error_set(err, -ENAMETOOLONG, "%s: the path has more than %d bytes", path,
 				      META_BACKING_PATH_BYTES_MAX);
@@ -54,20 +51,48 @@ static int check_path(struct cmd_context *ctx, const char *path, struct base_err
 	return 0;
 }
 
-static int fill_path(struct cmd_context *ctx, const char *path, struct meta_vtd_record *rec, struct base_error *err)
+/* The second of two that share is not in its own way. */
+static bool is_mapped(struct cmd_context *ctx, const char *identity)
 {
-	struct stat st;
-	int rc = check_path(ctx, path, err);
+	struct meta_vtd_info vtd = { 0 };
 
+	while (meta_vtd_next(ctx->meta, vtd.name, &vtd))
+		if (strcmp(vtd.record.identity, identity) == 0)
+			return true;
+	return false;
+}
+
+static int fill_path(struct cmd_context *ctx, const char *path, struct meta_vtd_record *rec, const char **ret_format,
+		     struct base_error *err)
+{
+	struct ioc_raw_look look;
+	int rc = check_path(path, err);
+
+	if (rc == 0)
+		rc = ioc_raw_look(path, ctx->service ? ctx->service->mountpoint : NULL, &look, err);
+	/* What is mapped already the catalogue refuses, or lets through, with better words. */
+	if (rc == 0 && !is_mapped(ctx, look.identity))
+		rc = ioc_raw_check_free(path, &look, ret_format, err);
 	if (rc < 0)
 		return rc;
-	if (stat(path, &st) < 0)
-		return base_error_set_errno(err, -errno, "%s", path);
-	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
-		return base_error_set(err, -EINVAL, "%s: neither a block device nor a regular file", path);
-	rec->backing = S_ISBLK(st.st_mode) ? META_BACKING_DEVICE : META_BACKING_FILE;
+	rec->backing = look.is_file ? META_BACKING_FILE : META_BACKING_DEVICE;
 	snprintf(rec->path, sizeof(rec->path), "%s", path);
+	snprintf(rec->identity, sizeof(rec->identity), "%s", look.identity);
 	return 0;
+}
+
+static void warn_of_format(json_t *row, const char *path, const char *format)
+{
+	char text[META_BACKING_PATH_BYTES_MAX + 256];
+
+	if (!format)
+		return;
+	snprintf(text, sizeof(text),
+		 "%s begins as a %s image; it is served as the raw bytes that it is, not as the disk inside. To get "
+		 "that, convert it (qemu-img convert -O raw)",
+		 path, format);
+	json_object_set_new(row, "warning", cmd_text_to_json(text));
+	log_warning("%s", text);
 }
 
 static int create(struct cmd_context *ctx, const struct meta_vtd_spec *spec, struct meta_vtd_info *ret,
@@ -79,7 +104,7 @@ static int create(struct cmd_context *ctx, const struct meta_vtd_spec *spec, str
 }
 
 static int fill_spec(struct cmd_context *ctx, const struct cmd_mapping *mapping, struct meta_vtd_spec *spec,
-		     struct meta_adapter_record *adapter, struct base_error *err)
+		     struct meta_adapter_record *adapter, const char **ret_format, struct base_error *err)
 {
 	struct meta_pool_info info;
 	int rc = meta_device_name_check(mapping->adapter, err);
@@ -95,7 +120,7 @@ static int fill_spec(struct cmd_context *ctx, const struct cmd_mapping *mapping,
 	if (mapping->disk)
 		spec->record.disk = meta_disk_number(mapping->disk);
 	else
-		rc = fill_path(ctx, mapping->path, &spec->record, err);
+		rc = fill_path(ctx, mapping->path, &spec->record, ret_format, err);
 	if (rc < 0)
 		return rc;
 	meta_pool_info(ctx->meta, &info);
@@ -109,8 +134,9 @@ int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json
 {
 	struct meta_vtd_spec spec = { 0 };
 	struct meta_adapter_record adapter;
+	const char *format = NULL;
 	struct meta_vtd_info vtd;
-	int rc = fill_spec(ctx, mapping, &spec, &adapter, err);
+	int rc = fill_spec(ctx, mapping, &spec, &adapter, &format, err);
 
 	/* Whether it is really over, the catalogue decides. */
 	if (rc == 0 && mapping->disk && !mapping->shared)
@@ -124,6 +150,8 @@ int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json
 
 	*ret_row = json_incref(json_array_get(rows, 0));
 	json_decref(rows);
+	if (*ret_row)
+		warn_of_format(*ret_row, mapping->path, format);
 	return *ret_row ? 0 : base_error_set(err, -ENOMEM, "%s is mapped; out of memory for the answer", vtd.name);
 }
 
@@ -138,9 +166,10 @@ static int optional_text(const json_t *args, const char *option, char *buf, size
 }
 
 int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option, struct meta_disk *disk,
-			json_t **ret_row, struct base_error *err)
+			const char *path, json_t **ret_row, struct base_error *err)
 {
 	struct cmd_mapping mapping = { .disk = disk,
+				       .path = path,
 				       .shared = cmd_arg_flag(args, "shared"),
 				       .read_only = cmd_arg_flag(args, "ro") };
 	char adapter[256], name[256], transport[160];
@@ -186,7 +215,7 @@ int cmd_vtd_map_named(struct cmd_context *ctx, const json_t *args, const char *n
 
 	if (rc == 0) {
 		ctx->subject = CMD_SUBJECT_NONE;
-		rc = cmd_vtd_map_by_args(ctx, args, name_option, disk, &row, err);
+		rc = cmd_vtd_map_by_args(ctx, args, name_option, disk, NULL, &row, err);
 		if (rc < 0 && made)
 			remove_again(ctx, disk, name, err);
 		meta_disk_put(disk);
@@ -307,7 +336,9 @@ static void add_state(struct cmd_context *ctx, json_t *row, const char *name)
 	if (table)
 		vtd_table_state(table, name, &state);
 	json_object_set_new(row, "status", json_string(state.available ? "Available" : "Defined"));
-	json_object_set_new(row, "reason", state.available ? json_null() : cmd_text_to_json(state.reason));
+	json_object_set_new(row, "reason", !state.available	 ? cmd_text_to_json(state.reason)
+					   : state.status.trouble ? json_string(state.status.trouble)
+								  : json_null());
 	json_object_set_new(row, "device", state.available ? cmd_text_to_json(state.status.device) : json_null());
 	json_object_set_new(row, "in_use", json_boolean(state.available && state.status.in_use));
 	json_object_set_new(row, "who", state.available && state.status.in_use ? cmd_text_to_json(state.status.who)
@@ -343,7 +374,7 @@ static json_t *row_of(struct cmd_context *ctx, const struct meta_vtd_info *vtd, 
 		known ? cmd_text_to_json(adapter.record.client) : json_null(), "vtd", vtd->name, "lun", lun, "type",
 		type_of(rec), "backing", backing_to_json(disk, rec), "bd",
 		disk ? cmd_text_to_json(info.record.name) : json_null(), "bdphysloc",
-		disk ? json_null() : cmd_text_to_json(rec->path), "mirrored", "false", "transport",
+		disk ? json_null() : cmd_text_to_json(rec->identity), "mirrored", "false", "transport",
 		known ? meta_transport_to_text(adapter.record.transport) : "unknown", "read_only", rec->read_only,
 		"shared", rec->shared, "created_s", (json_int_t)rec->created_s);
 

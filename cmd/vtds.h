@@ -27,9 +27,9 @@ struct cmd_mapping {
  * -EINVAL, -ENAMETOOLONG; what the transport says. */
 MUST_CHECK int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json_t **ret_row,
 			   struct base_error *err);
-/* The mapping that the options -vadapter, name_option, -shared, -ro and -transport of args ask for, of disk. */
+/* The mapping that the options -vadapter, name_option, -shared, -ro and -transport of args ask for, of disk or path. */
 MUST_CHECK int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option,
-				   struct meta_disk *disk, json_t **ret_row, struct base_error *err);
+				   struct meta_disk *disk, const char *path, json_t **ret_row, struct base_error *err);
 /* Whether args ask for a mapping beside something else. Return: 1, 0; -EINVAL: options of a mapping without -vadapter,
  * or with -count. */
 MUST_CHECK int cmd_vtd_is_asked(const json_t *args, const char *name_option, struct base_error *err);

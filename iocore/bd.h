@@ -2,8 +2,8 @@
 /*
  * The waist of the hourglass: requests to a backing device (bd).
  *
- * FUSE, vhost, loop helpers and the tests make requests; thin disks (and later
- * raw devices, images, RBD) carry them out. A request is embedded in the front
+ * FUSE, vhost, loop helpers and the tests make requests; thin disks and raw
+ * devices (and later images, RBD) carry them out. A request is embedded in the front
  * end's own request. It is the caller's until ioc_bd_submit() returns, iocore's
  * from then until done, and done runs exactly once, on the request's queue
  * thread, never inside ioc_bd_submit().

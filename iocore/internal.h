@@ -91,6 +91,8 @@ struct ioc_pool {
 	_Atomic unsigned next_queue; /* for calls from CTL */
 	pthread_mutex_t lock;
 	struct thin_disk *disks; /* lock: open ones */
+	pthread_mutex_t raw_lock; /* held while one is opened or closed, so not lock */
+	struct raw_disk *raws;    /* raw_lock: open ones */
 };
 
 /* ---- thin disks --------------------------------------------------------------------------- */

@@ -165,8 +165,9 @@ void ioc_pool_close(struct ioc_pool *pool)
 		queue_stop(&pool->queues[i]);
 		queue_done(&pool->queues[i]);
 	}
-	assert(!pool->disks);
+	assert(!pool->disks && !pool->raws);
 	pthread_mutex_destroy(&pool->lock);
+	pthread_mutex_destroy(&pool->raw_lock);
 	free(pool->queues);
 	free(pool);
 }
@@ -199,6 +200,7 @@ int ioc_pool_open(struct meta_pool *meta, const struct ioc_pool_args *args, stru
 	if (pool->args.depth == 0)
 		pool->args.depth = 256;
 	pthread_mutex_init(&pool->lock, NULL);
+	pthread_mutex_init(&pool->raw_lock, NULL);
 	int rc = 0;
 	for (unsigned i = 0; i < queues && rc == 0; i++) {
 		rc = queue_init(&pool->queues[i], pool, meta, i);

@@ -143,9 +143,10 @@ int meta_adapter_decode(const uint8_t *b, size_t n, struct meta_adapter_record *
 static bool backing_is_sound(const struct meta_vtd_record *rec)
 {
 	if (rec->backing == META_BACKING_DISK)
-		return rec->disk != 0 && rec->path[0] == '\0';
+		return rec->disk != 0 && rec->path[0] == '\0' && rec->identity[0] == '\0';
 	return rec->backing <= META_BACKING_FILE && rec->disk == 0 && rec->path[0] == '/' &&
-	       is_printable(rec->path, sizeof(rec->path));
+	       is_printable(rec->path, sizeof(rec->path)) && rec->identity[0] != '\0' &&
+	       is_printable(rec->identity, sizeof(rec->identity));
 }
 
 static bool vtd_is_sound(const struct meta_vtd_record *rec)
@@ -165,6 +166,8 @@ size_t meta_vtd_encode(const struct meta_vtd_record *rec, uint8_t buf[DB_VALUE_B
 	wire_put_u8(&out, rec->backing);
 	wire_put_u64(&out, rec->disk);
 	wire_put_string(&out, rec->path);
+	if (rec->backing != META_BACKING_DISK)
+		wire_put_string(&out, rec->identity);
 	wire_put_u8(&out, rec->read_only);
 	wire_put_u8(&out, rec->shared);
 	wire_put_u64(&out, rec->created_s);
@@ -182,6 +185,8 @@ int meta_vtd_decode(const uint8_t *b, size_t n, struct meta_vtd_record *ret)
 	rec.backing = wire_get_u8(&in);
 	rec.disk = wire_get_u64(&in);
 	wire_get_string(&in, rec.path, sizeof(rec.path));
+	if (rec.backing != META_BACKING_DISK)
+		wire_get_string(&in, rec.identity, sizeof(rec.identity));
 	rec.read_only = wire_get_u8(&in);
 	rec.shared = wire_get_u8(&in);
 	rec.created_s = wire_get_u64(&in);

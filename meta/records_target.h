@@ -20,6 +20,7 @@
 #define META_PHYSLOC_BYTES_MAX 107 /* what fits into the address of a Unix socket */
 #define META_CLIENT_BYTES_MAX 127
 #define META_BACKING_PATH_BYTES_MAX 511
+#define META_IDENTITY_BYTES_MAX 127
 
 enum meta_transport { META_TRANSPORT_VHOST_USER = 0, META_TRANSPORT_LOOP = 1, META_TRANSPORT_LIO = 2 };
 const char *meta_transport_to_text(uint8_t transport); /* "vhost-user", "loop", "lio" */
@@ -43,6 +44,9 @@ struct meta_vtd_record {
 	uint8_t backing; /* enum meta_backing */
 	uint64_t disk;   /* disk number; 0 unless META_BACKING_DISK */
 	char path[META_BACKING_PATH_BYTES_MAX + 1]; /* absolute; "" for META_BACKING_DISK */
+	/* Which thing was at the path when it was mapped (iocore/raw.h): whatever else is found there later is not
+	 * served. "" for META_BACKING_DISK. */
+	char identity[META_IDENTITY_BYTES_MAX + 1];
 	uint8_t read_only;
 	uint8_t shared; /* may be mapped a second time, or be open as a file, if the other side says so too */
 	uint64_t created_s;

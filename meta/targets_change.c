@@ -221,7 +221,8 @@ static bool same_backing(const struct meta_vtd_record *a, const struct meta_vtd_
 {
 	if (a->backing == META_BACKING_DISK || b->backing == META_BACKING_DISK)
 		return a->backing == b->backing && a->disk == b->disk;
-	return strcmp(a->path, b->path) == 0;
+	/* By whatever names it goes, one thing has one identity. */
+	return strcmp(a->path, b->path) == 0 || strcmp(a->identity, b->identity) == 0;
 }
 
 /* The holder that stands against a mapping; a second one counts only if one of the two is not shared. */

@@ -41,6 +41,7 @@ struct vtd_status {
 	char device[VTD_DEVICE_BYTES]; /* where it is found: the socket, /dev/loopN */
 	bool in_use;
 	char who[VTD_WHO_BYTES]; /* when in_use, by whom, for a message: "mounted on /mnt" */
+	const char *trouble;     /* a static text: it is served, but something is wrong with it; NULL: nothing */
 };
 
 struct vtd_transport_ops {

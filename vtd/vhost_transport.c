@@ -1,33 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The transport "vhost-user": a disk at a socket of its own, for one guest (vtd/vhost.h
- * is the server).
+ * The transport "vhost-user": a disk of the pool, or a raw device or file, at a socket of its own, for one guest
+ * (vtd/vhost.h is the server).
  *
  * The sockets of an adapter lie in its directory, PHYSLOC, named by LUN: L1, L2 ... So
  * what a guest's configuration says stays right when a disk is unmapped and another one
  * takes its place. Directories that are missing are made, as far as they lie below one
  * that is there; /run is empty after a restart of the machine.
  *
- * A unit opens the disk (ioc_disk_open) from start to stop. Rings are spread over the
+ * A unit opens the disk (ioc_disk_open, ioc_raw_open) from start to stop. Rings are spread over the
  * queue threads from another one on for each unit.
  *
- * Failure modes: a directory that can't be made, a socket somebody else listens on: the
- * VTD is Defined with that as the reason.
+ * Failure modes: a directory that can't be made, a socket somebody else listens on, a raw device that is gone or
+ * that somebody holds: the VTD is Defined with that as the reason.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/checksum.h"
 #include "iocore/pool.h"
+#include "iocore/raw.h"
 #include "vtd/adapters.h"
 #include "vtd/transport.h"
 
 struct vhost_unit {
 	char socket[META_PHYSLOC_BYTES_MAX + 1];
 	struct ioc_bd *bd;
+	bool is_raw;
 	struct vtd_vhost *vhost;
 };
 
@@ -53,45 +57,93 @@ static int make_directories(const char *path, struct base_error *err)
 	return 0;
 }
 
+/* ---- the backing device ------------------------------------------------------------------- */
+
+/* Something to tell it by inside the guest: of a disk of the pool its UUID does that. */
+static void raw_id(const char *identity, char ret_id[VTD_VHOST_ID_BYTES])
+{
+	char text[VTD_VHOST_ID_BYTES + 1];
+
+	snprintf(text, sizeof(text), "raw-%016" PRIx64, base_checksum(identity, strlen(identity)));
+	memcpy(ret_id, text, VTD_VHOST_ID_BYTES);
+}
+
+static void describe_disk(const struct vtd_target *target, struct vtd_vhost_args *args)
+{
+	struct meta_disk_info info;
+
+	meta_disk_info(target->disk, &info);
+	args->disk = target->disk;
+	args->size_bytes = info.size_bytes;
+	args->logical_block_bytes = info.record.logical_block_bytes;
+	vtd_vhost_id(info.record.uuid, args->id);
+}
+
+static void describe_raw(const struct vtd_target *target, const struct ioc_bd *bd, struct vtd_vhost_args *args)
+{
+	struct ioc_raw_info info;
+
+	ioc_raw_info(bd, &info);
+	args->size_bytes = info.size_bytes;
+	args->logical_block_bytes = info.logical_block_bytes;
+	args->read_only |= info.is_read_only;
+	raw_id(target->vtd->identity, args->id);
+}
+
+static int open_bd(const struct vtd_env *env, const struct vtd_target *target, struct vhost_unit *unit,
+		   struct base_error *err)
+{
+	unit->is_raw = !target->disk;
+	if (unit->is_raw)
+		return ioc_raw_open(env->ioc, target->vtd->path, target->vtd->identity, env->mountpoint, &unit->bd,
+				    err);
+	return ioc_disk_open(env->ioc, target->disk, &unit->bd, err);
+}
+
+static void close_bd(struct vhost_unit *unit)
+{
+	if (unit->is_raw)
+		ioc_raw_close(unit->bd);
+	else
+		ioc_disk_close(unit->bd);
+}
+
+/* ---- units -------------------------------------------------------------------------------- */
+
 static int listen_on(const struct vtd_env *env, const struct vtd_target *target, struct vhost_unit *unit,
 		     struct base_error *err)
 {
 	static _Atomic unsigned next_queue;
-	struct meta_disk_info info;
-
-	meta_disk_info(target->disk, &info);
 	struct vtd_vhost_args args = {
 		.pool = env->ioc,
 		.bd = unit->bd,
-		.disk = target->disk,
 		.name = target->name,
 		.socket_path = unit->socket,
-		.size_bytes = info.size_bytes,
-		.logical_block_bytes = info.record.logical_block_bytes,
 		.read_only = target->read_only,
 		.first_queue = atomic_fetch_add(&next_queue, 1) % ioc_pool_queue_count(env->ioc),
 	};
-	vtd_vhost_id(info.record.uuid, args.id);
+
+	if (unit->is_raw)
+		describe_raw(target, unit->bd, &args);
+	else
+		describe_disk(target, &args);
 	return vtd_vhost_start(&args, &unit->vhost, err);
 }
 
 static int vhost_start(const struct vtd_env *env, const struct vtd_target *target, void **ret_unit,
 		       struct base_error *err)
 {
-	if (!target->disk)
-		return base_error_set(err, -EOPNOTSUPP, "%s: devices and files outside the pool can't be served yet",
-				      target->vtd->path);
 	struct vhost_unit *unit = calloc(1, sizeof(*unit));
 	if (!unit)
 		return base_error_set_errno(err, -ENOMEM, "%s", target->name);
 	vtd_adapter_socket(target->adapter, target->vtd->lun, unit->socket);
 	int rc = make_directories(target->adapter->physloc, err);
 	if (rc == 0)
-		rc = ioc_disk_open(env->ioc, target->disk, &unit->bd, err);
+		rc = open_bd(env, target, unit, err);
 	if (rc == 0) {
 		rc = listen_on(env, target, unit, err);
 		if (rc < 0)
-			ioc_disk_close(unit->bd);
+			close_bd(unit);
 	}
 	if (rc < 0)
 		free(unit);
@@ -112,6 +164,9 @@ static void vhost_status(void *ctx, struct vtd_status *ret)
 	if (info.is_connected)
 		snprintf(ret->who, sizeof(ret->who), "a guest is connected (process %d of uid %u, %u rings)",
 			 (int)info.peer_pid, (unsigned)info.peer_uid, info.queues_running);
+	if (unit->is_raw && ioc_raw_has_failed(unit->bd))
+		ret->trouble = "a flush failed, so writes are refused: look after the device, then unmap and map it "
+			       "again";
 }
 
 static int vhost_stop(void *ctx, bool force, struct base_error *err)
@@ -123,7 +178,7 @@ static int vhost_stop(void *ctx, bool force, struct base_error *err)
 	if (status.in_use && !force)
 		return base_error_set(err, -EBUSY, "%s", status.who);
 	vtd_vhost_stop(unit->vhost);
-	ioc_disk_close(unit->bd);
+	close_bd(unit);
 	free(unit);
 	return 0;
 }

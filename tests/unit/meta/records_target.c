@@ -24,7 +24,7 @@ static const uint8_t golden_vtd[] = {
 static const uint8_t golden_raw[] = {
 	0x01, 0x04, 0x00, 'l', 'i', 'o', '0', 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x81,
 	0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00,
-	'/', 'd', 'e', 'v', '/', 's', 'd', 'b', 0x00, 0x01,
+	'/', 'd', 'e', 'v', '/', 's', 'd', 'b', 0x06, 0x00, 's', 'e', 'r', ' ', 'X', '1', 0x00, 0x01,
 	0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
 };
 /* clang-format on */
@@ -76,6 +76,7 @@ Test(meta_records_target, golden_bytes_decode_to_their_fields)
 	cr_assert_eq(meta_vtd_decode(golden_raw, sizeof(golden_raw), &vtd), 0);
 	cr_expect_eq(vtd.backing, META_BACKING_DEVICE);
 	cr_expect_str_eq(vtd.path, "/dev/sdb");
+	cr_expect_str_eq(vtd.identity, "ser X1");
 	cr_expect(!vtd.read_only && vtd.shared);
 }
 
@@ -117,6 +118,8 @@ static const struct patch {
 	{ "a relative path", 2, 26, 'x' },
 	{ "a line break in the path", 2, 28, '\n' },
 	{ "a number beside a path", 2, 16, 1 },
+	{ "a line break in the identity", 2, 38, '\n' },
+	{ "a device without an identity", 2, 34, 0 },
 	{ "read-only neither 0 nor 1", 1, 28, 2 },
 	{ "shared neither 0 nor 1", 1, 29, 2 },
 };
@@ -163,8 +166,10 @@ Test(meta_records_target, the_largest_records_fit)
 	cr_assert_eq(meta_adapter_decode(buf, meta_adapter_encode(&adapter, buf), &adapter), 0);
 	memset(vtd.adapter, 'a', META_DEVICE_NAME_BYTES_MAX);
 	memset(vtd.path, '/', META_BACKING_PATH_BYTES_MAX);
+	memset(vtd.identity, 'i', META_IDENTITY_BYTES_MAX);
 	cr_assert_eq(meta_vtd_decode(buf, meta_vtd_encode(&vtd, buf), &vtd_back), 0);
 	cr_expect_str_eq(vtd_back.path, vtd.path);
+	cr_expect_str_eq(vtd_back.identity, vtd.identity);
 }
 
 Test(meta_records_target, luns_count_as_vios_counts_and_none_comes_twice)

@@ -230,10 +230,15 @@ Test(meta_targets, a_raw_device_is_mapped_twice_only_if_shared)
 	spec.record.disk = 0;
 	spec.record.backing = META_BACKING_DEVICE;
 	strcpy(spec.record.path, "/dev/sdb");
+	strcpy(spec.record.identity, "serial 1");
 	cr_assert_eq(meta_vtd_create(pool, &spec, &vtd, &err), 0);
 	cr_expect_eq(meta_vtd_create(pool, &spec, &vtd, &err), -EBUSY);
 	cr_expect(says("/dev/sdb"));
+	strcpy(spec.record.path, "/dev/disk/by-id/1"); /* the same by another name */
+	cr_expect_eq(meta_vtd_create(pool, &spec, &vtd, &err), -EBUSY);
+	cr_expect(says("vtscsi0"));
 	strcpy(spec.record.path, "/dev/sdc");
+	strcpy(spec.record.identity, "serial 2");
 	cr_expect_eq(meta_vtd_create(pool, &spec, &vtd, &err), 0);
 	reopen();
 	cr_expect_eq(count_vtds(), 2);
