@@ -223,7 +223,7 @@ static int make_room(const struct sockaddr_un *address, struct base_error *err)
 	return 0;
 }
 
-static int open_socket(const char *path, mode_t mode, int *ret, struct base_error *err)
+static int open_socket(const char *path, mode_t mode, gid_t group, int *ret, struct base_error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int rc = 0, fd;
@@ -235,7 +235,7 @@ static int open_socket(const char *path, mode_t mode, int *ret, struct base_erro
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return base_error_set_errno(err, -errno, "socket %s", path);
-	/* On Linux the mode that the socket has when it is bound is the file's, so it is never wider. */
+	/* On Linux the mode that the socket has when it is bound is the file's, less the umask, so it is never wider. */
 	(void)fchmod(fd, mode ? mode : 0600);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		rc = errno == EADDRINUSE ? make_room(&address, err)
@@ -243,6 +243,11 @@ static int open_socket(const char *path, mode_t mode, int *ret, struct base_erro
 		if (rc == 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 			rc = base_error_set_errno(err, -errno, "socket %s", path);
 	}
+	if (rc == 0 && group != 0 && lchown(path, (uid_t)-1, group) < 0)
+		rc = base_error_set_errno(err, -errno, "socket %s: can't give it to the group %u", path,
+					  (unsigned)group);
+	if (rc == 0 && chmod(path, mode ? mode : 0600) < 0)
+		rc = base_error_set_errno(err, -errno, "socket %s: can't set its mode", path);
 	if (rc == 0 && listen(fd, BACKLOG) < 0)
 		rc = base_error_set_errno(err, -errno, "socket %s", path);
 	if (rc < 0)
@@ -326,7 +331,8 @@ int vtd_vhost_start(const struct vtd_vhost_args *args, struct vtd_vhost **ret, s
 	if (rc < 0)
 		base_error_set_errno(err, rc, "vtd %s", args->name);
 	else
-		rc = open_socket(args->socket_path, args->socket_mode, &vhost->listen_fd, err);
+		rc = open_socket(args->socket_path, args->socket_mode, args->socket_group, &vhost->listen_fd,
+				 err);
 	if (rc == 0) {
 		rc = base_thread_start(&vhost->thread, "bdfs-vhost", control_main, vhost);
 		if (rc < 0)

@@ -48,6 +48,7 @@ struct vtd_vhost_args {
 	const char *name;        /* of the VTD, for messages; copied */
 	const char *socket_path; /* at most VTD_VHOST_PATH_BYTES_MAX bytes; copied */
 	mode_t socket_mode;      /* 0 = 0600: who may connect is who may write to the socket's file */
+	gid_t socket_group;      /* of that file; 0 = the daemon's own */
 	uint64_t size_bytes;     /* of the bd now; what is left over a multiple of 512 is not shown to the guest */
 	uint32_t logical_block_bytes; /* 512 or 4096; 0 = 512 */
 	char id[VTD_VHOST_ID_BYTES];  /* see vtd_vhost_id() */

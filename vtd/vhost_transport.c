@@ -15,12 +15,14 @@
  * that somebody holds: the VTD is Defined with that as the reason.
  */
 #include <errno.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/checksum.h"
 #include "iocore/pool.h"
@@ -108,6 +110,58 @@ static void close_bd(struct vhost_unit *unit)
 		ioc_disk_close(unit->bd);
 }
 
+/* ---- who may connect ---------------------------------------------------------------------- */
+
+#define GROUP_BYTES_MAX 16384
+
+/* Return: 0; -ENOENT: there is none of this name. */
+static int find_group(const char *name, gid_t *ret)
+{
+	struct group group, *found = NULL;
+	char *buf = malloc(GROUP_BYTES_MAX);
+
+	if (!buf)
+		return -ENOMEM;
+	int rc = getgrnam_r(name, &group, buf, GROUP_BYTES_MAX, &found);
+	if (found)
+		*ret = group.gr_gid;
+	free(buf);
+	return found ? 0 : rc ? -rc : -ENOENT;
+}
+
+/* Guests of a virtual machine monitor that is not root's are, where there is a group for that, members of kvm. */
+static int choose_group(struct vtd_vhost_args *args, struct base_error *err)
+{
+	const char *name = getenv("BDFS_SOCKET_GROUP");
+
+	if (!name) {
+		if (geteuid() == 0)
+			(void)find_group("kvm", &args->socket_group);
+		return 0;
+	}
+	if (name[0] && find_group(name, &args->socket_group) < 0)
+		return base_error_set(err, -EINVAL, "BDFS_SOCKET_GROUP=%.64s: there is no group of that name", name);
+	return 0;
+}
+
+static int choose_access(struct vtd_vhost_args *args, struct base_error *err)
+{
+	const char *text = getenv("BDFS_SOCKET_MODE");
+	int rc = choose_group(args, err);
+	char *end;
+
+	if (rc < 0)
+		return rc;
+	args->socket_mode = args->socket_group ? 0660 : 0600;
+	if (!text || !text[0])
+		return 0;
+	unsigned long mode = strtoul(text, &end, 8);
+	if (*end || mode == 0 || mode > 0777)
+		return base_error_set(err, -EINVAL, "BDFS_SOCKET_MODE=%.64s: not a mode such as 0660", text);
+	args->socket_mode = (mode_t)mode;
+	return 0;
+}
+
 /* ---- units -------------------------------------------------------------------------------- */
 
 static int listen_on(const struct vtd_env *env, const struct vtd_target *target, struct vhost_unit *unit,
@@ -127,7 +181,8 @@ static int listen_on(const struct vtd_env *env, const struct vtd_target *target,
 		describe_raw(target, unit->bd, &args);
 	else
 		describe_disk(target, &args);
-	return vtd_vhost_start(&args, &unit->vhost, err);
+	int rc = choose_access(&args, err);
+	return rc < 0 ? rc : vtd_vhost_start(&args, &unit->vhost, err);
 }
 
 static int vhost_start(const struct vtd_env *env, const struct vtd_target *target, void **ret_unit,
