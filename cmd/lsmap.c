@@ -24,7 +24,7 @@ static const struct cmd_option options[] = {
 	{ "vadapter", NULL, CMD_TEXT, 0, "ADAPTER", "this adapter" },
 	{ "vtd", NULL, CMD_TEXT, 0, "VTD", "this virtual target device" },
 	{ "type", NULL, CMD_LIST, 0, "TYPE...",
-	  "only VTDs of these types: cl_disk (of the pool), disk (a device), file" },
+	  "only VTDs of these types: " CMD_MAPPING_TYPES },
 	{ "stat", NULL, CMD_FLAG, 0, NULL, "what each VTD has done: requests, bytes, errors" },
 	{ "net", NULL, CMD_FLAG, CMD_LATER, NULL, "there are no network adapters here" },
 	{ "npiv", NULL, CMD_FLAG, CMD_LATER, NULL, "there is no NPIV here" },
@@ -32,24 +32,6 @@ static const struct cmd_option options[] = {
 	{ "clustername", NULL, CMD_TEXT, CMD_LATER, "CLUSTER", "clusters are not in this release; leave it out" },
 	{ 0 },
 };
-
-static int check_types(const json_t *types, struct base_error *err)
-{
-	static const char *const known[] = { "cl_disk", "disk", "file" };
-	const json_t *it;
-	size_t i;
-
-	json_array_foreach(types, i, it) {
-		bool is_known = false;
-
-		for (size_t k = 0; k < ARRAY_LEN(known); k++)
-			is_known |= strcmp(json_string_value(it), known[k]) == 0;
-		if (!is_known)
-			return base_error_set(err, -EINVAL, "-type %.40s: there are cl_disk, disk and file",
-					      json_string_value(it));
-	}
-	return 0;
-}
 
 static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
 {
@@ -61,7 +43,7 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 	struct meta_vtd_info vtd;
 	char text[256] = "";
 	int form = cmd_arg_one_of(args, which, err);
-	int rc = form < 0 ? form : check_types(filter.types, err);
+	int rc = form < 0 ? form : cmd_mapping_types_check(filter.types, NULL, err);
 
 	if (rc == 0 && form > 0)
 		rc = cmd_arg_text(args, which[form], text, sizeof(text), err);

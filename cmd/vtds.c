@@ -273,18 +273,20 @@ int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path
 
 /* ---- describing --------------------------------------------------------------------------- */
 
-static const char *type_of(const struct meta_vtd_record *rec)
+static const char *type_of(struct cmd_context *ctx, const struct meta_vtd_record *rec)
 {
-	static const char *const types[] = {
-		[META_BACKING_DISK] = "cl_disk",
-		[META_BACKING_DEVICE] = "disk",
-		[META_BACKING_FILE] = "file",
-	};
+	if (rec->backing != META_BACKING_DISK)
+		return rec->backing == META_BACKING_DEVICE ? "disk" : "file";
 
-	return types[rec->backing];
+	struct meta_disk *disk = meta_disk_get_by_number(ctx->meta, rec->disk);
+	bool is_lv = disk && meta_disk_kind(disk) == META_DISK_LV;
+
+	if (disk)
+		meta_disk_put(disk);
+	return is_lv ? "lv" : "cl_disk";
 }
 
-static bool has_type(const json_t *types, const char *type)
+bool cmd_mapping_type_is_in(const json_t *types, const char *type)
 {
 	const json_t *it;
 	size_t i;
@@ -293,6 +295,24 @@ static bool has_type(const json_t *types, const char *type)
 		if (strcmp(json_string_value(it), type) == 0)
 			return true;
 	return !types;
+}
+
+int cmd_mapping_types_check(const json_t *types, const char *another, struct base_error *err)
+{
+	static const char *const known[] = { "cl_disk", "lv", "disk", "file" };
+	const json_t *it;
+	size_t i;
+
+	json_array_foreach(types, i, it) {
+		bool is_known = another && strcmp(json_string_value(it), another) == 0;
+
+		for (size_t k = 0; k < ARRAY_LEN(known); k++)
+			is_known |= strcmp(json_string_value(it), known[k]) == 0;
+		if (!is_known)
+			return base_error_set(err, -EINVAL, "-type %.40s: there are " CMD_MAPPING_TYPES "%s%s",
+					      json_string_value(it), another ? " and " : "", another ? another : "");
+	}
+	return 0;
 }
 
 /* "web1.d9ce0a...", as VIOS writes a logical unit; a path as it is. */
@@ -372,7 +392,7 @@ static json_t *row_of(struct cmd_context *ctx, const struct meta_vtd_info *vtd, 
 		"{s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:I}", "svsa", rec->adapter,
 		"physloc", known ? cmd_text_to_json(adapter.record.physloc) : json_null(), "clientid",
 		known ? cmd_text_to_json(adapter.record.client) : json_null(), "vtd", vtd->name, "lun", lun, "type",
-		type_of(rec), "backing", backing_to_json(disk, rec), "bd",
+		type_of(ctx, rec), "backing", backing_to_json(disk, rec), "bd",
 		disk ? cmd_text_to_json(info.record.name) : json_null(), "bdphysloc",
 		disk ? json_null() : cmd_text_to_json(rec->identity), "mirrored", "false", "transport",
 		known ? meta_transport_to_text(adapter.record.transport) : "unknown", "read_only", rec->read_only,
@@ -398,10 +418,11 @@ static int by_place(const void *pa, const void *pb)
 	return order ? order : (a_lun > b_lun) - (a_lun < b_lun);
 }
 
-static bool passes(const struct meta_vtd_info *vtd, const struct cmd_mapping_filter *filter)
+static bool passes(struct cmd_context *ctx, const struct meta_vtd_info *vtd, const struct cmd_mapping_filter *filter)
 {
 	return (!filter->adapter || strcmp(filter->adapter, vtd->record.adapter) == 0) &&
-	       (!filter->vtd || strcmp(filter->vtd, vtd->name) == 0) && has_type(filter->types, type_of(&vtd->record));
+	       (!filter->vtd || strcmp(filter->vtd, vtd->name) == 0) &&
+	       cmd_mapping_type_is_in(filter->types, type_of(ctx, &vtd->record));
 }
 
 json_t *cmd_mappings_to_json(struct cmd_context *ctx, const struct cmd_mapping_filter *filter)
@@ -411,7 +432,7 @@ json_t *cmd_mappings_to_json(struct cmd_context *ctx, const struct cmd_mapping_f
 	size_t count = 0, room = 0;
 
 	while (meta_vtd_next(ctx->meta, vtd.name, &vtd)) {
-		if (!passes(&vtd, filter))
+		if (!passes(ctx, &vtd, filter))
 			continue;
 		if (count == room) {
 			struct meta_vtd_info *more = realloc(all, (room = MAX(16, room * 2)) * sizeof(*all));

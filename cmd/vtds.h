@@ -43,6 +43,14 @@ MUST_CHECK int cmd_vtd_unmap(struct cmd_context *ctx, const char *name, bool for
 MUST_CHECK int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path,
 			  struct meta_vtd_info *ret, struct base_error *err);
 
+/* What lsmap and lsdev know as -type, for messages and helps. */
+#define CMD_MAPPING_TYPES "cl_disk (a disk of the pool), lv (a logical volume), disk (a device), file"
+/* types: an array of strings, or NULL. another: a type that is known beside those of mappings, or NULL. Return: 0;
+ * -EINVAL. */
+MUST_CHECK int cmd_mapping_types_check(const json_t *types, const char *another, struct base_error *err);
+/* NULL has all. */
+bool cmd_mapping_type_is_in(const json_t *types, const char *type);
+
 struct cmd_mapping_filter {
 	const char *adapter; /* NULL = all */
 	const char *vtd;     /* NULL = all */
