@@ -19,7 +19,8 @@
  * A slot's memory begins FS_WRITE_HEADER_BYTES before a page boundary, so that
  * the payload of a WRITE lies page-aligned, as direct I/O wants it; the answer
  * of a READ is put in the same place. The memory is touched only as far as
- * requests reach, and free slots are used newest first.
+ * requests reach, and free slots are used newest first. Where the mount outlives
+ * us (-survive) a slot is touched whole before it is used, see slot_populate().
  *
  * Happy path: armed read ends -> the next read is armed -> decode -> hot.c or a
  * control worker -> reply -> slot free.
@@ -42,6 +43,10 @@
 #include "base/memory.h"
 #include "fs/internal.h"
 #include "fs/result.h"
+
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
 
 /* Requests of one queue in flight: as many as a loop device has, and beside them all that may be held for space: so a
  * read or a discard finds a slot however many writes are held. What is beyond waits in the kernel. */
@@ -69,6 +74,19 @@ static uint8_t *slot_message(const struct fs_slot *slot)
 
 /* ---- slots -------------------------------------------------------------------------------- */
 
+/*
+ * Killed while the kernel copies a request into a page that is not there yet, we get no page any more, and the kernel
+ * answers the request with EIO instead of keeping it for who comes after us. Into pages that are there it copies to
+ * the end, whatever has become of us.
+ */
+static void slot_populate(const struct fs_slot *slot)
+{
+	size_t page = slot->q->fs->page_bytes;
+
+	if (madvise(slot->data - page, slot_stride(slot->q->fs), MADV_POPULATE_WRITE) < 0)
+		memset(slot->data - page, 0, slot_stride(slot->q->fs));
+}
+
 /* One that was never used; most never are, and cost no memory. */
 static struct fs_slot *slot_make(struct fs_queue *q)
 {
@@ -76,6 +94,8 @@ static struct fs_slot *slot_make(struct fs_queue *q)
 
 	slot->q = q;
 	slot->data = q->memory + q->made * slot_stride(q->fs) + q->fs->page_bytes;
+	if (q->fs->handles)
+		slot_populate(slot);
 	q->made++;
 	return slot;
 }

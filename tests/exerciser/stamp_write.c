@@ -60,7 +60,8 @@ static void on_stop(int sig)
 static int end_on_error(struct writer *writer, const char *what, int code)
 {
 	if (code == -ENOTCONN || code == -ECONNABORTED || code == -EIO || code == -ENODEV) {
-		atomic_store(&writer->gone, true);
+		if (!atomic_exchange(&writer->gone, true))
+			fprintf(stderr, "exerciser: %s: %s: %s\n", writer->args->path, what, strerror(-code));
 		return -1;
 	}
 	fprintf(stderr, "exerciser: %s: %s: %s\n", writer->args->path, what, strerror(-code));
