@@ -82,6 +82,7 @@ static json_t *finding_to_json(const struct meta_check_finding *finding)
 	set_place(object, "leaf", at->leaf);
 	set_place(object, "entry", at->entry);
 	set_place(object, "chunk", at->chunk);
+	set_place(object, "page", at->page);
 	return object;
 }
 

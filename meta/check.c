@@ -2,6 +2,7 @@
 /*
  * check: the two ways in, and the order of the passes.
  *
+ *   0  the pages of LMDB's file              what is wrong there ends the check
  *   1  the pool record and the pvs           which chunks and ids there are
  *   2  layers, snapshots, disks              the catalogue, the tree, who owns which store
  *   3  adapters, VTDs                        checksums only
@@ -115,14 +116,15 @@ static int count_records(struct check *check)
 int check_run_passes(struct check *check)
 {
 	static int (*const passes[])(struct check * check) = {
-		count_records, check_pool_and_pvs, check_layers, check_disks,    check_layer_tree, check_targets,
-		check_space,   check_map,          check_owners, check_recounts, check_ends,       check_labels,
+		check_pages,      count_records, check_pool_and_pvs, check_layers, check_disks,
+		check_layer_tree, check_targets, check_space,        check_map,    check_owners,
+		check_recounts,   check_ends,    check_labels,
 	};
 	int rc = 0;
 
 	for (unsigned i = 0; i < ARRAY_LEN(passes) && rc == 0; i++)
 		rc = passes[i](check);
-	return rc;
+	return rc == CHECK_ENOUGH ? 0 : rc;
 }
 
 static void take_report(struct check *check, struct meta_check_report *ret)
@@ -177,12 +179,16 @@ int meta_check_dir(const char *dir, const struct meta_check_args *args, struct m
 		return base_error_set_errno(err, -ENOMEM, "check");
 	check->dir = dir;
 	int rc = db_open(dir, DB_OPEN_READ_ONLY, 0, &check->env, err);
+	if (rc < 0)
+		rc = check_pages_refused(check, dir, rc);
 	if (rc == 0)
 		rc = check_lock_dir(check, dir);
 	if (rc == 0)
 		rc = check_run_passes(check);
-	if (rc == 0)
+	if (rc >= 0) {
 		take_report(check, ret);
+		rc = 0;
+	}
 	struct db_env *env = check->env;
 	check_free(check);
 	db_close(env);

@@ -2,9 +2,9 @@
 /*
  * check: whether a pool's metadata says one and the same thing everywhere.
  *
- * Every record's checksum and content; every owned chunk in range and owned once; the space bitmap equal to the set
- * of owned chunks; the catalogue and the layer tree sound; the index equal to the leaves; the counters of each layer
- * right; the labels of the pvs those of this pool. check changes nothing and repairs nothing.
+ * Every page of LMDB's file; every record's checksum and content; every owned chunk in range and owned once; the space
+ * bitmap equal to the set of owned chunks; the catalogue and the layer tree sound; the index equal to the leaves; the
+ * counters of each layer right; the labels of the pvs those of this pool. check changes nothing and repairs nothing.
  *
  * It runs on a pool that is in use, on one that was opened read-only, and on a directory whose pool can't be opened
  * because a record is damaged. No transaction of it holds more than a few hundred records. On a pool in use nothing is
@@ -25,6 +25,7 @@
 #include "meta/pool.h"
 
 enum meta_check_kind {
+	META_CHECK_PAGE,               /* a page of LMDB's file; nothing else is looked at then */
 	META_CHECK_BAD_CHECKSUM,       /* a record that is not what was written */
 	META_CHECK_BAD_CONTENT,        /* a right checksum over what no record is, or under a key that none has */
 	META_CHECK_POOL_RECORD,        /* the pool record is missing */
@@ -72,6 +73,7 @@ struct meta_check_place {
 	uint64_t leaf;     /* of the store */
 	uint64_t entry;    /* chunk of the disk: leaf x 128 + index */
 	uint64_t chunk;    /* of the pool */
+	uint64_t page;     /* of data.mdb */
 };
 
 #define META_CHECK_TEXT_BYTES 256

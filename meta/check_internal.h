@@ -5,6 +5,7 @@
  *   check.c            the two ways in, the order of the passes
  *   check_report.c     findings, progress, scans in short transactions
  *   check_set.c        sets of chunks
+ *   check_pages.c      the pages of LMDB's file
  *   check_pool.c       the pool record, the pvs, their labels
  *   check_layers.c     layers and snapshots
  *   check_disks.c      disks
@@ -172,6 +173,7 @@ MUST_CHECK int check_run_passes(struct check *check);
 					   .leaf = META_CHECK_NONE,                                                  \
 					   .entry = META_CHECK_NONE,                                                 \
 					   .chunk = META_CHECK_NONE,                                                 \
+					   .page = META_CHECK_NONE,                                                  \
 					   __VA_ARGS__ })
 
 void check_found(struct check *check, enum meta_check_kind kind, const struct meta_check_place *place,
@@ -196,6 +198,15 @@ typedef int check_record_fn(struct check *check, struct db_txn *txn, const struc
 MUST_CHECK int check_each(struct check *check, enum db_kind kind, check_record_fn *fn, void *arg);
 /* Makes room for one more element of an array. Return: 0, -ENOMEM. */
 MUST_CHECK int check_room(void **array, size_t *room, size_t count, size_t element_bytes);
+
+/* ---- check_pages.c ----------------------------------------------------------------------------- */
+
+enum { CHECK_ENOUGH = 1 }; /* the report is done: what is left can't be looked at */
+
+/* A pass. Return: 0; CHECK_ENOUGH; negative errno with err. */
+MUST_CHECK int check_pages(struct check *check);
+/* Why dir's metadata could not be opened, `why` with err: CHECK_ENOUGH if its pages are the cause, else why. */
+MUST_CHECK int check_pages_refused(struct check *check, const char *dir, int why);
 
 /* ---- check_pool.c ------------------------------------------------------------------------------ */
 

@@ -31,6 +31,7 @@
 const char *meta_check_kind_to_text(enum meta_check_kind kind)
 {
 	static const char *const texts[META_CHECK_KINDS] = {
+		[META_CHECK_PAGE] = "page",
 		[META_CHECK_BAD_CHECKSUM] = "bad-checksum",
 		[META_CHECK_BAD_CONTENT] = "bad-content",
 		[META_CHECK_POOL_RECORD] = "pool-record",

@@ -2,7 +2,8 @@
 /*
  * The one door to LMDB: opening, transactions, records, and what to make of
  * LMDB's failures. Beside it: the guard (db_guard.c), keys (db_key.c), the
- * checksum behind each value (db_seal.c), the files (db_files.c).
+ * checksum behind each value (db_seal.c), the files (db_files.c), the verifier
+ * of their pages (db_pages.c, db_page.c).
  *
  * Every call into LMDB is a small function run by guarded(), which refuses on
  * a dead environment, runs it under the guard and turns LMDB's codes into ours.
@@ -51,9 +52,10 @@
 #include "meta/db.h"
 #include "meta/db_files.h"
 #include "meta/db_guard.h"
+#include "meta/db_pages.h"
 #include "meta/db_seal.h"
 
-#define MAP_BYTES_DEFAULT TIB
+#define MAP_BYTES_DEFAULT DB_FILE_BYTES_MAX
 #define MAP_BYTES_LEAST (4 * GIB)
 /* So many slots make LMDB's lock file, which is a shared mapping too, one page, touched when it is opened: a page of
  * it that is first touched later, on a full file system, would be a SIGBUS outside of the guard. */
@@ -62,6 +64,7 @@
 #define FREE_DBI 0
 #define MAIN_DBI 1
 #define LMDB_META_PAGES 2
+#define VERIFY_TRIES 1000
 
 struct db_txn {
 	struct db_env *env;
@@ -93,17 +96,6 @@ struct db_env {
 /* Environments that must not be touched, not even to free them. They are kept in sight of leak checkers. */
 static struct db_env *buried;
 static pthread_mutex_t buried_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static const char *const kind_names[DB_KINDS] = {
-	[DB_POOL] = "pool",         [DB_PV] = "pv",       [DB_DISK] = "disk", [DB_LAYER] = "layer",
-	[DB_SNAPSHOT] = "snapshot", [DB_INDEX] = "index", [DB_MAP] = "map",   [DB_SPACE] = "space",
-	[DB_ADAPTER] = "adapter",   [DB_VTD] = "vtd",
-};
-
-const char *db_kind_to_text(enum db_kind kind)
-{
-	return kind_names[kind];
-}
 
 /* The one table of LMDB's codes and the errnos that it passes on. */
 static int to_errno(int rc)
@@ -214,10 +206,11 @@ static int open_databases(struct open_call *call)
 	unsigned flags = call->mode == DB_OPEN_CREATE ? MDB_CREATE : 0;
 
 	for (int kind = 0; kind < DB_KINDS; kind++) {
-		int rc = mdb_dbi_open(call->env->open_txn, kind_names[kind], flags, &call->env->dbi[kind]);
+		const char *name = db_kind_to_text((enum db_kind)kind);
+		int rc = mdb_dbi_open(call->env->open_txn, name, flags, &call->env->dbi[kind]);
 
 		if (rc == MDB_NOTFOUND || rc == MDB_INCOMPATIBLE)
-			call->missing = kind_names[kind];
+			call->missing = name;
 		if (rc != 0)
 			return rc;
 	}
@@ -247,7 +240,7 @@ static int call_open_databases(void *arg)
 static int call_find_map(void *arg)
 {
 	struct open_call *call = arg;
-	const char *name = kind_names[0];
+	const char *name = db_kind_to_text((enum db_kind)0);
 	MDB_val key = { .mv_size = strlen(name), .mv_data = (void *)name };
 	MDB_val value;
 	MDB_envinfo info;
@@ -315,6 +308,8 @@ int db_open(const char *dir, enum db_open_mode mode, uint64_t map_bytes, struct 
 	struct open_call call = { .dir = dir, .mode = mode };
 	int rc = db_files_check(dir, mode, err);
 
+	if (rc == 0 && mode != DB_OPEN_CREATE)
+		rc = db_files_verify(dir, err);
 	if (rc < 0)
 		return rc;
 	call.env = new_env(dir);
@@ -767,4 +762,27 @@ int db_usage(struct db_env *env, struct db_usage *ret)
 	usage.file_bytes = (uint64_t)st.st_size;
 	*ret = usage;
 	return 0;
+}
+
+static int verify_now(struct db_env *env, struct db_pages_report *ret)
+{
+	struct db_txn *txn = NULL;
+	int rc = db_read_begin(env, &txn);
+
+	if (rc < 0)
+		return rc;
+	rc = db_pages_walk_dir(env->dir, mdb_txn_id(txn->mdb), ret);
+	db_read_end(txn);
+	db_read_free(txn);
+	return rc;
+}
+
+int db_verify(struct db_env *env, struct db_pages_report *ret)
+{
+	int rc = -EBUSY;
+
+	/* Two commits between the begin and the walk take the meta page away; the trees are kept from then on. */
+	for (unsigned i = 0; i < VERIFY_TRIES && rc == -EBUSY; i++)
+		rc = verify_now(env, ret);
+	return rc;
 }

@@ -13,6 +13,8 @@
  *     A fault ends as -EIO, the environment is marked dead, and one that fires
  *     inside a write transaction never touches that environment again. A SIGBUS
  *     anywhere else keeps its usual, fatal, meaning;
+ *   - a fault beside the map can't be caught, so no file is opened whose pages could
+ *     lead LMDB out of it: db_open() verifies all of them first (db_pages.h);
  *   - LMDB's own asserts (mdb_env_set_assert) end the same way, not in abort();
  *   - LMDB's codes stop here: functions return 0, DB_NOT_FOUND or a negative errno.
  *
@@ -84,8 +86,8 @@ enum db_open_mode {
  * dir: the pool's directory. Stale reader slots are cleared.
  * map_bytes: 0 = the default (1 TiB; shrunk by halves, never under 4 GiB, where address space is short).
  * Durability: an environment that was created is on stable storage, its name in dir included.
- * Return: 0; negative errno with err (-ENOENT no environment there, -EEXIST, -EBADMSG not an LMDB file or one
- * that lacks a database, -EIO ...).
+ * Return: 0; negative errno with err (-ENOENT no environment there, -EEXIST, -EBADMSG not an LMDB file, one
+ * that lacks a database, or whose pages are damaged, -EBUSY another process writes it all the time, -EIO ...).
  */
 MUST_CHECK int db_open(const char *dir, enum db_open_mode mode, uint64_t map_bytes, struct db_env **ret,
 		       struct base_error *err);
@@ -101,6 +103,38 @@ bool db_is_dead(const struct db_env *env);
 /* True once a commit failed, other than for want of room, or the environment is dead: nothing is written any more,
  * what was committed can be read as long as it is not dead. Any thread. */
 bool db_is_sealed(const struct db_env *env);
+
+/*
+ * The structure of LMDB's pages. db_open() verifies it before LMDB sees the file (meta/db_pages.c), and refuses what
+ * is damaged; these find out what it was, and look again while the environment is in use.
+ */
+#define DB_PAGES_DAMAGE_MAX 32
+
+struct db_page_damage {
+	uint64_t page;  /* its number in data.mdb */
+	char text[160]; /* what is wrong, for people */
+};
+
+struct db_pages_report {
+	uint64_t transaction; /* whose state was looked at */
+	uint32_t page_bytes;
+	uint64_t pages;       /* that the state claims to have, meta pages included */
+	uint64_t tree_pages;  /* reached: branches, leaves, overflow runs */
+	uint64_t free_pages;  /* listed as free */
+	uint64_t entries;     /* records, of all databases */
+	uint64_t damaged;     /* findings */
+	struct db_page_damage damage[DB_PAGES_DAMAGE_MAX]; /* the first ones */
+	unsigned damage_count;
+};
+
+/*
+ * Of a directory that nobody has open, or of an environment in use: the state that a read transaction sees, which it
+ * keeps until the walk has ended (some 10 ms for each 10 MiB). Any thread; blocks.
+ * Return: 0: the walk ended, *ret says what it found; -EBUSY: the file is being written by another process;
+ * -ENOMEM; -EIO ... a read failed.
+ */
+MUST_CHECK int db_verify_dir(const char *dir, struct db_pages_report *ret);
+MUST_CHECK int db_verify(struct db_env *env, struct db_pages_report *ret);
 
 struct db_usage {
 	uint64_t used_bytes;     /* pages in use x page size */

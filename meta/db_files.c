@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "meta/db_files.h"
+#include "meta/db_pages.h"
 
 static void file_path(char path[PATH_MAX], const char *dir, const char *file)
 {
@@ -55,6 +56,28 @@ int db_files_check(const char *dir, enum db_open_mode mode, struct base_error *e
 	if (!S_ISREG(st.st_mode) || st.st_size == 0)
 		return base_error_set(err, -EBADMSG, "%s is empty or no file: restore it from a backup", path);
 	return 0;
+}
+
+int db_files_verify(const char *dir, struct base_error *err)
+{
+	struct db_pages_report report;
+	int rc = db_pages_walk_dir(dir, DB_PAGES_NEWEST, &report);
+
+	if (rc == -EBUSY)
+		return base_error_set(err, rc,
+				      "the metadata in %s are being changed by another process all the time: use the "
+				      "pool where it is mounted",
+				      dir);
+	if (rc < 0)
+		return base_error_set_errno(err, rc, "the metadata in %s can't be read", dir);
+	if (report.damaged == 0)
+		return 0;
+	return base_error_set(err, -EBADMSG,
+			      "%s/data.mdb is damaged, or not an LMDB file (page %llu, %s; %llu findings, `bdfs check` "
+			      "lists them): bring the pool back with `bdfs import` from its pvs or `bdfs restore` from "
+			      "a dump",
+			      dir, (unsigned long long)report.damage[0].page, report.damage[0].text,
+			      (unsigned long long)report.damaged);
 }
 
 int db_files_sync(const char *dir)

@@ -13,6 +13,12 @@
 /* Whether what is in dir fits the mode. Return: 0; -ENOENT, -EEXIST, -EBADMSG (empty or no file) ... with err. */
 MUST_CHECK int db_files_check(const char *dir, enum db_open_mode mode, struct base_error *err);
 
+/*
+ * Whether the pages of dir's data.mdb are such that LMDB may be let near them.
+ * Return: 0; -EBADMSG they are damaged, -EBUSY, -EIO, -ENOMEM ... with err.
+ */
+MUST_CHECK int db_files_verify(const char *dir, struct base_error *err);
+
 /* Durability: the names in dir are on stable storage when 0 is returned. Return: 0; negative errno. */
 MUST_CHECK int db_files_sync(const char *dir);
 

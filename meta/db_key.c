@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keys of records: building them, and reading the numbers back in a scan.
+ * Names of databases, and keys of records: building them, and reading the
+ * numbers back in a scan.
  *
  * Numbers are big-endian, so that LMDB's order, which compares bytes, is the
  * order of the numbers, and the records of one store (store id, leaf number)
@@ -15,6 +16,17 @@
 #include <string.h>
 
 #include "meta/db.h"
+
+static const char *const kind_names[DB_KINDS] = {
+	[DB_POOL] = "pool",         [DB_PV] = "pv",       [DB_DISK] = "disk", [DB_LAYER] = "layer",
+	[DB_SNAPSHOT] = "snapshot", [DB_INDEX] = "index", [DB_MAP] = "map",   [DB_SPACE] = "space",
+	[DB_ADAPTER] = "adapter",   [DB_VTD] = "vtd",
+};
+
+const char *db_kind_to_text(enum db_kind kind)
+{
+	return kind_names[kind];
+}
 
 static void put_big_endian(uint8_t *at, uint64_t value)
 {

@@ -384,7 +384,7 @@ Test(meta_db, open_says_what_is_there_instead)
 	make_file(rubbish, sizeof(rubbish));
 	expect_refused(DB_OPEN_WRITE, -EBADMSG, "not an LMDB file");
 	make_file(rubbish, 10);
-	expect_refused(DB_OPEN_READ_ONLY, -EBADMSG, "not an LMDB file");
+	expect_refused(DB_OPEN_READ_ONLY, -EBADMSG, "too short");
 }
 
 Test(meta_db, open_refuses_an_environment_that_lacks_a_database)

@@ -234,8 +234,8 @@ Test(meta_db_faults, opening_a_file_cut_short_is_an_error_that_says_so)
 	db_close(env);
 	cr_assert_eq(truncate(data_path, META_PAGES_BYTES), 0);
 	env = NULL;
-	cr_expect_eq(db_open(test_dir, DB_OPEN_WRITE, 0, &env, &err), -EIO);
-	cr_expect(strstr(err.text, "can't be read"), "%s", err.text);
+	cr_expect_eq(db_open(test_dir, DB_OPEN_WRITE, 0, &env, &err), -EBADMSG);
+	cr_expect(strstr(err.text, "beyond the end of the file"), "%s", err.text);
 	cr_expect_null(env);
 }
 
