@@ -175,6 +175,18 @@ static int make_dir(struct making *m, struct base_error *err)
 	return 0;
 }
 
+/* What was made in it is stable by now. dir may end with a slash, so its parent is not told from its letters. */
+static int sync_dir_name(struct making *m, struct base_error *err)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/../it", m->args->dir);
+	int rc = meta_pv_sync_name(path);
+	return rc < 0 ? base_error_set_errno(err, rc, "the name of the pool's directory %s can't be made stable",
+					     m->args->dir)
+		      : 0;
+}
+
 static int open_pvs(struct making *m, struct base_error *err)
 {
 	for (unsigned i = 0; i < m->args->pv_count; i++) {
@@ -303,6 +315,8 @@ int meta_pool_create(const struct meta_pool_create_args *args, struct base_error
 	}
 	if (rc == 0)
 		rc = write_labels(m, err);
+	if (rc == 0 && m->dir_made)
+		rc = sync_dir_name(m, err);
 	take_back(m, rc < 0);
 	free(m);
 	return rc;

@@ -68,6 +68,21 @@ int meta_pv_holder_pid(const char *path)
 	return holder;
 }
 
+int meta_pv_sync_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *parent = slash ? strndup(path, MAX((size_t)(slash - path), 1)) : strdup(".");
+
+	if (!parent)
+		return -ENOMEM;
+	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc = fd >= 0 && fsync(fd) == 0 ? 0 : -errno;
+	if (fd >= 0)
+		close(fd);
+	free(parent);
+	return rc;
+}
+
 /* What a message calls it, before its path. */
 static const char *noun(unsigned flags)
 {
@@ -250,6 +265,11 @@ static int real_open(void *ctx, const char *path, unsigned flags, uint64_t creat
 	int rc = lock_fd(fd, path, flags, err);
 	if (rc == 0)
 		rc = look_at(ret, path, err);
+	if (rc == 0 && made) {
+		rc = meta_pv_sync_name(path);
+		if (rc < 0)
+			base_error_set_errno(err, rc, "the name of pool file %s can't be made stable", path);
+	}
 	if (rc < 0) {
 		close(fd);
 		ret->fd = -1;

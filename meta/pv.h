@@ -29,7 +29,8 @@ struct meta_pv_handle {
 
 enum {
 	META_PV_READ_ONLY = 1 << 0, /* shared lock */
-	META_PV_CREATE = 1 << 1,    /* a regular file that is not there is made, create_bytes long and sparse */
+	META_PV_CREATE = 1 << 1,    /* a regular file that is not there is made, create_bytes long and sparse; its name is
+				     * stable then */
 	/* Not a pv of a pool but a device or file that is passed on whole: a message calls it by its path alone, and a
 	 * block device is claimed exclusively also when it is opened to be read. */
 	META_PV_RAW = 1 << 2,
@@ -53,6 +54,12 @@ struct meta_pv_ops {
 };
 
 extern const struct meta_pv_ops meta_pv_real;
+
+/*
+ * Makes the name of a new file or directory stable, by a sync of the directory that it is in: a sync of the thing itself
+ * promises its bytes and not that they can be found.
+ */
+MUST_CHECK int meta_pv_sync_name(const char *path);
 
 /* Pid of a process that holds a flock on what path names, or 0. From /proc/locks. */
 int meta_pv_holder_pid(const char *path);

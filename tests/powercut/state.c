@@ -210,7 +210,6 @@ static void flushed(struct state *state, struct file *file, uint64_t id)
 	size_t gone = file->count - keep - 1;
 	file->done -= gone;
 	file->count = keep;
-	file->name_stable = true;
 }
 
 static void rename_file(struct state *state, struct file *to, struct file *from)

@@ -6,8 +6,8 @@
  *   pending   changes that took effect or are under way, and that no flush covered: a cut keeps any subset of
  *             them, in any order, torn at sectors of 512 or at blocks of 4,096 bytes
  *
- * The device is honest: a flush makes stable all that was done before it was received. A name is stable when its file
- * or its directory was flushed.
+ * The device is honest: a flush makes stable all that was done before it was received. A name is stable when its
+ * directory was flushed, and not before: POSIX promises no more, though some file systems keep more.
  *
  * Files live in private memory: a child that is forked for a cut changes its own copy only.
  */
