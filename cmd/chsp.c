@@ -29,6 +29,7 @@
 
 #include "base/units.h"
 #include "cmd/args.h"
+#include "cmd/own_mount.h"
 #include "cmd/paths.h"
 #include "cmd/pools.h"
 #include "cmd/registry.h"
@@ -150,6 +151,9 @@ static int add_or_grow(struct cmd_context *ctx, const char *path, uint64_t size_
 	struct find_pv find = { .path = path };
 
 	meta_pool_each_pv(ctx->meta, match_pv, &find);
+	int r = ctx->service ? cmd_own_mount_refuse(ctx->service->mountpoint, path, err) : 0;
+	if (r < 0)
+		return r;
 	if (find.found)
 		return grow(ctx, &find.pv, size_bytes, err);
 	if (size_bytes == 0 && access(path, F_OK) < 0)

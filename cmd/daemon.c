@@ -39,6 +39,7 @@
 #include "cmd/background.h"
 #include "cmd/control.h"
 #include "cmd/daemon_internal.h"
+#include "cmd/own_mount.h"
 #include "cmd/replace.h"
 #include "cmd/text.h"
 #include "meta/io.h"
@@ -110,7 +111,9 @@ static int open_meta(struct cmd_daemon *d, struct base_error *err)
 	for (;;) {
 		int r = meta_pool_open(&args, &d->meta, err);
 
-		if (r == 0 || (r == -EBUSY && is_mounted(&d->args->pool, err)))
+		if (r == 0)
+			return cmd_own_mount_refuse_any(d->args->mountpoint, d->meta, err);
+		if (r == -EBUSY && is_mounted(&d->args->pool, err))
 			return r;
 		if (r != -EBUSY || base_clock_ns() >= deadline_ns)
 			return base_error_wrap(err, "%s", d->args->pool.name);

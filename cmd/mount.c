@@ -23,6 +23,7 @@
 #include "cmd/args.h"
 #include "cmd/daemon.h"
 #include "cmd/hook.h"
+#include "cmd/own_mount.h"
 #include "cmd/paths.h"
 #include "cmd/replace.h"
 #include "cmd/text.h"
@@ -78,14 +79,6 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 	return r < 0 ? r : cmd_mount_engine_parse("-engine ", text, o, err);
 }
 
-static bool lies_in(const char *path, const char *directory)
-{
-	size_t length = strlen(directory);
-
-	return strncmp(path, directory, length) == 0 &&
-	       (path[length] == '\0' || path[length] == '/' || strcmp(directory, "/") == 0);
-}
-
 static int find_places(struct cmd_context *ctx, const json_t *args, struct cmd_daemon_args *d, struct base_error *err)
 {
 	char text[PATH_MAX];
@@ -102,7 +95,7 @@ static int find_places(struct cmd_context *ctx, const json_t *args, struct cmd_d
 		r = cmd_path_absolute(text, d->mountpoint, err);
 	if (r < 0)
 		return r;
-	if (lies_in(d->pool.directory, d->mountpoint))
+	if (cmd_path_lies_in(d->pool.directory, d->mountpoint))
 		return base_error_set(
 			err, -EINVAL,
 			"%s: mounting there would hide the pool's own directory %s: choose another mount point",
@@ -126,7 +119,7 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 	if (r == 0)
 		r = read_options(args, d, err);
 	d->options.survive |= d->replace;
-	if (r == 0 && lies_in(d->options.faults, d->mountpoint))
+	if (r == 0 && cmd_path_lies_in(d->options.faults, d->mountpoint))
 		r = base_error_set(err, -EINVAL, "%s: the file of rules must not lie in the mount itself",
 				   d->options.faults);
 	if (r == 0)
