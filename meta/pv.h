@@ -29,8 +29,8 @@ struct meta_pv_handle {
 
 enum {
 	META_PV_READ_ONLY = 1 << 0, /* shared lock */
-	META_PV_CREATE = 1 << 1,    /* a regular file that is not there is made, create_bytes long and sparse; its name is
-				     * stable then */
+	/* A regular file that is not there is made, create_bytes long and sparse; its name is stable then. */
+	META_PV_CREATE = 1 << 1,
 	/* Not a pv of a pool but a device or file that is passed on whole: a message calls it by its path alone, and a
 	 * block device is claimed exclusively also when it is opened to be read. */
 	META_PV_RAW = 1 << 2,
@@ -56,8 +56,8 @@ struct meta_pv_ops {
 extern const struct meta_pv_ops meta_pv_real;
 
 /*
- * Makes the name of a new file or directory stable, by a sync of the directory that it is in: a sync of the thing itself
- * promises its bytes and not that they can be found.
+ * Makes the name of a new file or directory stable, by a sync of the directory that it is in: a sync of the thing
+ * itself promises its bytes and not that they can be found.
  */
 MUST_CHECK int meta_pv_sync_name(const char *path);
 
