@@ -24,6 +24,7 @@ static const char *const names[BUGS] = {
 	[BUG_ANSWER_BEFORE_COMMIT] = "answer-before-commit",
 	[BUG_NO_RESTART_RECORD] = "no-restart-record",
 	[BUG_NO_LABEL_FLOOR] = "no-label-floor",
+	[BUG_RESIZE_NO_SYNC] = "resize-no-sync",
 	[BUG_RMW_SHARED] = "rmw-shared",
 };
 

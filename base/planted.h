@@ -28,6 +28,7 @@ enum base_bug {
 	BUG_ANSWER_BEFORE_COMMIT, /* a flush is answered before its sync or commit */
 	BUG_NO_RESTART_RECORD,    /* a map change leaves no record in the restart log */
 	BUG_NO_LABEL_FLOOR,       /* commits don't record which label the pvs have at least */
+	BUG_RESIZE_NO_SYNC,       /* a larger size is made durable before the zeros that stand in its way */
 	BUG_RMW_SHARED,           /* read-modify-writes of one block go on side by side */
 	BUGS
 };

@@ -12,8 +12,8 @@
  * back; a resize waits for it.
  *
  * The block that the end of a disk lies in may hold bytes past the end, after a
- * shrink. So growing zeroes that part first, and makes that durable before the
- * new size is.
+ * shrink. So growing, here or by a write, zeroes that part first, and meta/ makes
+ * that durable before a larger size is.
  *
  * Failure modes: -EFBIG over the largest size; an I/O error while the tail is
  * zeroed leaves the size as it was.
@@ -78,12 +78,9 @@ static void to_meta(struct ioc_request *req)
 		thin_fail(req, req->thin.error);
 		return;
 	}
-	bool tail_written =
-		kind_asked(req) < 0 && req->offset > meta_disk_size(disk) && meta_disk_size(disk) % BLOCK_BYTES != 0;
 	(void)thin_wait(req, resized);
 	req->thin.resize.disk = disk;
 	req->thin.resize.size_bytes = req->offset;
-	req->thin.resize.sync_first = tail_written;
 	req->thin.resize.kind = kind_asked(req);
 	meta_resize_submit(&req->thin.resize);
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/planted.h"
 #include "base/units.h"
 #include "base/uuid.h"
 #include "meta/internal.h"
@@ -438,6 +439,31 @@ static int raise_claim(struct meta_pool *pool, struct meta_resize *resize)
 	return space_claim_set(&pool->space, &disk->store->claim, goal, NULL);
 }
 
+/*
+ * The block that the durable size ends in may hold bytes past that end, after a shrink. Whoever made the disk longer
+ * has zeroed them: this request, or a write whose growth no commit knows yet, also when this request makes the disk
+ * shorter again. A larger size must not become durable before those zeros.
+ */
+static bool needs_sync(const struct meta_resize *resize)
+{
+	uint64_t durable_bytes = resize->disk->record.size_bytes;
+
+	return resize->size_bytes > durable_bytes && durable_bytes % BLOCK_BYTES != 0 &&
+	       !planted(BUG_RESIZE_NO_SYNC);
+}
+
+static int sync_before_growth(struct meta_pool *pool)
+{
+	int rc = pool_sync_pvs(pool);
+
+	if (rc < 0) {
+		restart_mark_failed(pool->log);
+		pool_fail(pool, rc, "a pv could not be synced");
+		return -EIO;
+	}
+	return 0;
+}
+
 static int resize_fn(struct mw_call *call, struct db_txn *txn)
 {
 	struct resize_call *rc_call = container_of(call, struct resize_call, call);
@@ -447,17 +473,11 @@ static int resize_fn(struct mw_call *call, struct db_txn *txn)
 
 	if (resize->kind >= 0)
 		resize->size_bytes = old_bytes;
-	int claim_rc = raise_claim(call->pool, resize);
-	if (claim_rc < 0)
-		return claim_rc;
-	if (resize->sync_first) {
-		int rc = pool_sync_pvs(call->pool);
-		if (rc < 0) {
-			restart_mark_failed(call->pool->log);
-			pool_fail(call->pool, rc, "a pv could not be synced");
-			return -EIO;
-		}
-	}
+	int rc = raise_claim(call->pool, resize);
+	if (rc == 0 && needs_sync(resize))
+		rc = sync_before_growth(call->pool);
+	if (rc < 0)
+		return rc;
 	*rec = resize->disk->record;
 	rec->size_bytes = resize->size_bytes;
 	if (resize->kind >= 0)

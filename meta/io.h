@@ -162,14 +162,13 @@ bool meta_is_trimming(struct meta_disk *disk);
 
 /*
  * Sets the size, durably; below the present one it also sets the trim-above mark and the freeing starts in the
- * background. The caller holds every stripe. sync_first: data written just now (a zeroed tail) must be durable
- * before. Of a thick disk -ENOSPC when it can't be promised the space.
+ * background. The caller holds every stripe, and to grow the disk has zeroed what follows its end in that block. Of a
+ * thick disk -ENOSPC when it can't be promised the space.
  */
 struct meta_resize {
 	struct meta_wait wait;
 	struct meta_disk *disk;
 	uint64_t size_bytes;
-	bool sync_first;
 	int kind; /* -1: as it is; else enum meta_disk_kind, and the size stays as it is */
 };
 void meta_resize_submit(struct meta_resize *resize);
