@@ -381,6 +381,9 @@ static int do_statfs(const char *path, struct statvfs *st)
 static void *do_init(struct fuse_conn_info *conn, struct fuse_config *config)
 {
 	conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC; /* else a truncation is hidden in an open */
+	/* Buffered: else the kernel drops a page for the new time of a write that is still on its way to us, fetches
+	 * it anew, and shows what was there before for good. */
+	conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
 	config->hard_remove = 1;
 	config->use_ino = 1;
 	config->attr_timeout = config->entry_timeout = 3600; /* nobody changes BACKING beside us */
