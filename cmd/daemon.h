@@ -34,6 +34,8 @@ MUST_CHECK int cmd_daemon_start(const struct cmd_daemon_args *args, json_t **ret
 
 /* daemon_env.c. All of it as far as the process may: what it may not is done without. */
 void cmd_env_prepare(void);
+/* A line in the log for what the surroundings must then take care of. */
+void cmd_env_say_what_lacks(void);
 /* One datagram to systemd, if it started us and wants to know ("READY=1", "STOPPING=1"). */
 void cmd_env_notify(const char *state);
 bool cmd_env_is_journal(void); /* standard error leads to the journal */

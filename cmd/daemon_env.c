@@ -8,7 +8,7 @@
  * it is set before any), and not to be chosen by the out-of-memory killer.
  *
  * Everything here is as far as it is allowed: a user without privileges gets a
- * daemon that lacks it, without a warning that nobody could act on.
+ * daemon that lacks it, at most with a line in the log.
  *
  * systemd is told by one datagram to $NOTIFY_SOCKET; that is the whole of its
  * protocol, so no library is needed for it.
@@ -31,6 +31,7 @@
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
+#define PR_GET_IO_FLUSHER 58
 #endif
 
 static void raise_limit(int resource)
@@ -53,6 +54,16 @@ static void spare_from_oom_killer(void)
 	if (write(fd, score, sizeof(score) - 1) < 0)
 		log_debug("oom_score_adj can't be set: %m");
 	close(fd);
+}
+
+void cmd_env_say_what_lacks(void)
+{
+	/* Without it a queue thread that needs a page may have to wait for the write-back that it is itself to carry
+	 * out: seen with cgroups of version 1, where reclaim within a group waits for pages of that group. */
+	if (prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) != 1)
+		log_info("the kernel does not take this process for one that writes memory back (PR_SET_IO_FLUSHER "
+			 "needs CAP_SYS_RESOURCE): keep programs that write to file systems on disks of this pool "
+			 "out of the daemon's memory cgroup");
 }
 
 void cmd_env_prepare(void)
