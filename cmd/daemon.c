@@ -45,6 +45,8 @@
 #include "meta/io.h"
 
 #define BUSY_PATIENCE_MS 5000 /* another command may hold the pool for a moment */
+/* Of one that takes a mount over: whoever uses it waits for us anyway, and without us it is dead. */
+#define TAKE_OVER_PATIENCE_MS 120000
 #define BUSY_STEP_MS 50
 #define END_PATIENCE_S 10
 #define END_STEP_MS 200
@@ -106,7 +108,8 @@ static int open_meta(struct cmd_daemon *d, struct base_error *err)
 		args.pv_ctx = &d->pv_fault;
 	}
 	/* By the clock: an attempt may itself wait for a dead daemon's last requests. */
-	uint64_t deadline_ns = base_clock_ns() + BUSY_PATIENCE_MS * UINT64_C(1000000);
+	uint64_t patience_ms = d->kept.device_fd >= 0 ? TAKE_OVER_PATIENCE_MS : BUSY_PATIENCE_MS;
+	uint64_t deadline_ns = base_clock_ns() + patience_ms * UINT64_C(1000000);
 
 	for (;;) {
 		int r = meta_pool_open(&args, &d->meta, err);
@@ -420,6 +423,7 @@ int cmd_daemon_serve(struct cmd_daemon *d, struct base_error *err)
 	}
 	log_info("pool %s: mounted on %s, engine %s, %u queues", d->args->pool.name, d->args->mountpoint,
 		 ioc_pool_engine_name(d->ioc), ioc_pool_queue_count(d->ioc));
+	cmd_env_say_what_lacks();
 	cmd_env_notify("READY=1");
 	serve(d);
 	pthread_join(d->waiter, NULL);
