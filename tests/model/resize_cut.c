@@ -204,8 +204,8 @@ static void judge(uint64_t shrunk, uint64_t resized)
 		char byte = buf[s * SECTOR];
 		if (s < shrunk ? byte == OLD : byte == 0 || byte == NEW)
 			continue;
-		printf("resize-cut: FAILED: cut down to %" PRIu64 ", then made %" PRIu64 " sectors long: sector %" PRIu64
-		       " holds 0x%02x after the cut\n",
+		printf("resize-cut: FAILED: cut down to %" PRIu64 ", then made %" PRIu64
+		       " sectors long: sector %" PRIu64 " holds 0x%02x after the cut\n",
 		       shrunk, resized, s, (unsigned char)byte);
 		exit(1);
 	}
