@@ -33,6 +33,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/park.h"
 
 #ifndef BLKGETDISKSEQ /* Linux 5.15 */
@@ -110,6 +111,14 @@ static bool is_dead(int pid)
  * left behind in the kernel. */
 #define UNSEEN_HOLDER_WAIT_NS UINT64_C(300000000)
 
+/* A pause of the service that is the kernel's, and is asked for afterwards. */
+static void tell_wait(const char *path, uint64_t waited_ns)
+{
+	if (waited_ns > UNSEEN_HOLDER_WAIT_NS)
+		log_info("%s: waited %.1f s for the last requests of a daemon that is dead", path,
+			 (double)waited_ns / 1e9);
+}
+
 /* open() that waits while a block device is claimed by a process that is dead: its last requests are on their way. */
 static int open_patiently(const char *path, int mode)
 {
@@ -125,6 +134,8 @@ static int open_patiently(const char *path, int mode)
 		usleep(DEAD_HOLDER_SLEEP_US);
 		waited_ns = base_clock_ns() - began_ns;
 	}
+	if (fd >= 0)
+		tell_wait(path, waited_ns);
 	return fd;
 }
 
@@ -177,11 +188,13 @@ static int open_fd(const char *path, unsigned flags, uint64_t create_bytes, bool
 static int lock_fd(int fd, const char *path, unsigned flags, struct base_error *err)
 {
 	int operation = ((flags & META_PV_READ_ONLY) ? LOCK_SH : LOCK_EX) | LOCK_NB, pid = 0;
-	uint64_t deadline = base_clock_ns() + DEAD_HOLDER_WAIT_NS;
+	uint64_t began_ns = base_clock_ns(), deadline = began_ns + DEAD_HOLDER_WAIT_NS;
 
 	for (unsigned i = 0; base_clock_ns() < deadline; i++) {
-		if (flock(fd, operation) == 0)
+		if (flock(fd, operation) == 0) {
+			tell_wait(path, base_clock_ns() - began_ns);
 			return 0;
+		}
 		if (errno != EWOULDBLOCK)
 			return base_error_set_errno(err, -errno, "can't lock %s%s", noun(flags), path);
 		pid = meta_pv_holder_pid(path);
