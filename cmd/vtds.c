@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/uuid.h"
@@ -68,6 +69,10 @@ static int fill_path(struct cmd_context *ctx, const char *path, struct meta_vtd_
 	struct ioc_raw_look look;
 	int rc = check_path(path, err);
 
+	/* The daemon would open it with its own rights. */
+	if (rc == 0 && ctx->uid != 0 && ctx->uid != geteuid())
+		rc = base_error_set(err, -EPERM, "%s: only root and the daemon's user can map what is outside the pool",
+				    path);
 	if (rc == 0)
 		rc = ioc_raw_look(path, ctx->service ? ctx->service->mountpoint : NULL, &look, err);
 	/* What is mapped already the catalogue refuses, or lets through, with better words. */

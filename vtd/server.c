@@ -235,7 +235,7 @@ static int open_socket(const char *path, mode_t mode, gid_t group, int *ret, str
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return base_error_set_errno(err, -errno, "socket %s", path);
-	/* On Linux the mode that the socket has when it is bound is the file's, less the umask, so it is never wider. */
+	/* On Linux the mode that the socket has when it is bound is the file's, less the umask: never wider. */
 	(void)fchmod(fd, mode ? mode : 0600);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		rc = errno == EADDRINUSE ? make_room(&address, err)

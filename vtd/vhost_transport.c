@@ -92,13 +92,39 @@ static void describe_raw(const struct vtd_target *target, const struct ioc_bd *b
 	raw_id(target->vtd->identity, args->id);
 }
 
+/*
+ * A raw device is opened with the daemon's rights, by a path out of the pool's metadata. Whoever can write to those
+ * must not get more by that than he has: root mounts other people's pools too.
+ */
+static int check_trusted(const struct vtd_env *env, const char *path, struct base_error *err)
+{
+	struct stat st;
+
+	if (stat(env->directory, &st) < 0)
+		return base_error_set_errno(err, -errno, "%s", env->directory);
+	if (st.st_uid != geteuid() || (st.st_mode & 022) != 0)
+		return base_error_set(err, -EPERM,
+				      "%s is outside the pool, and the pool's directory %s can be written by others "
+				      "than the daemon's user (%u), who could name any device there",
+				      path, env->directory, (unsigned)geteuid());
+	return 0;
+}
+
+static int open_raw(const struct vtd_env *env, const struct vtd_target *target, struct ioc_bd **ret,
+		    struct base_error *err)
+{
+	const struct meta_vtd_record *vtd = target->vtd;
+	int rc = check_trusted(env, vtd->path, err);
+
+	return rc < 0 ? rc : ioc_raw_open(env->ioc, vtd->path, vtd->identity, env->mountpoint, ret, err);
+}
+
 static int open_bd(const struct vtd_env *env, const struct vtd_target *target, struct vhost_unit *unit,
 		   struct base_error *err)
 {
 	unit->is_raw = !target->disk;
 	if (unit->is_raw)
-		return ioc_raw_open(env->ioc, target->vtd->path, target->vtd->identity, env->mountpoint, &unit->bd,
-				    err);
+		return open_raw(env, target, &unit->bd, err);
 	return ioc_disk_open(env->ioc, target->disk, &unit->bd, err);
 }
 
