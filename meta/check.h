@@ -42,7 +42,7 @@ enum meta_check_kind {
 	META_CHECK_SNAPSHOT,           /* the disk or the layer of a snapshot is not there */
 	META_CHECK_VTD_WITHOUT_ADAPTER, /* the adapter of a VTD is not there */
 	META_CHECK_VTD_WITHOUT_BD,     /* the disk of a VTD is not there */
-	META_CHECK_VTD_TWICE,          /* two VTDs of one LUN, or of one disk and not both shared */
+	META_CHECK_VTD_TWICE,          /* two VTDs of one LUN, or of one disk or device and not both shared */
 	META_CHECK_LAYER_ORPHAN,       /* a live layer that no disk, snapshot or layer refers to */
 	META_CHECK_LAYER_PARENT,       /* the parent is not there, or the chain of parents is a ring */
 	META_CHECK_LAYER_CHILDREN,     /* the number of children is wrong */

@@ -112,18 +112,22 @@ static bool same_lun(const struct meta_vtd_record *a, const struct meta_vtd_reco
 	return a->lun == b->lun && strcmp(a->adapter, b->adapter) == 0;
 }
 
-static int by_disk(const void *pa, const void *pb)
+/* Disks by number; devices and files, whose number is 0, by identity. */
+static int by_backing(const void *pa, const void *pb)
 {
 	const struct seen_vtd *a = pa, *b = pb;
+	int order = strcmp(a->rec.identity, b->rec.identity);
 
 	if (a->rec.disk != b->rec.disk)
 		return a->rec.disk < b->rec.disk ? -1 : 1;
+	if (order != 0)
+		return order;
 	return (int)a->rec.shared - (int)b->rec.shared; /* so one that is not shared has a neighbour if anybody has */
 }
 
-static bool one_disk_not_shared(const struct meta_vtd_record *a, const struct meta_vtd_record *b)
+static bool one_backing_not_shared(const struct meta_vtd_record *a, const struct meta_vtd_record *b)
 {
-	return a->disk != 0 && a->disk == b->disk && !(a->shared && b->shared);
+	return a->disk == b->disk && strcmp(a->identity, b->identity) == 0 && !(a->shared && b->shared);
 }
 
 static bool read_again(struct db_txn *txn, struct seen_vtd *vtd)
@@ -167,9 +171,10 @@ int check_targets(struct check *check)
 	if (rc == 0)
 		rc = judge_pairs(check, &seen, same_lun, "have one LUN of one adapter");
 	if (seen.count > 1)
-		qsort(seen.all, seen.count, sizeof(*seen.all), by_disk);
+		qsort(seen.all, seen.count, sizeof(*seen.all), by_backing);
 	if (rc == 0)
-		rc = judge_pairs(check, &seen, one_disk_not_shared, "map one disk, and are not both shared");
+		rc = judge_pairs(check, &seen, one_backing_not_shared,
+				 "map one disk, device or file, and are not both shared");
 	free(seen.all);
 	return rc;
 }

@@ -355,6 +355,19 @@ Test(meta_targets, check_finds_a_vtd_that_hangs_in_the_air_and_one_too_many)
 	rec.shared = true;
 	plant_vtd("vtscsi1", &rec);
 	expect_only(META_CHECK_VTD_TWICE);
+	rec.disk = 0;
+	rec.backing = META_BACKING_DEVICE;
+	strcpy(rec.path, "/dev/sdb");
+	strcpy(rec.identity, "serial 1");
+	plant_vtd("vtscsi1", &rec);
+	cr_assert_eq(rig_check_dir(), 0);
+	cr_expect(rig_found_nothing());
+	rec.lun = meta_lun_of_index(3);
+	rec.shared = false;
+	strcpy(rec.path, "/dev/sdc"); /* by another name */
+	plant_vtd("vtscsi2", &rec);
+	expect_only(META_CHECK_VTD_TWICE);
+	rig_del(DB_VTD, db_key_bytes("vtscsi2", 7));
 	rig_del(DB_VTD, db_key_bytes("vtscsi1", 7));
 	cr_assert_eq(rig_check_dir(), 0);
 	cr_expect(rig_found_nothing());
