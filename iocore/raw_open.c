@@ -112,6 +112,18 @@ static int check_size(const struct raw_disk *raw, struct base_error *err)
 			      (unsigned long long)raw->handle.size_bytes);
 }
 
+/* A guest is told of blocks of 512 or 4096 bytes; there are devices with larger ones. */
+static int check_blocks(const struct raw_disk *raw, struct base_error *err)
+{
+	int block = 0;
+
+	if (raw->handle.is_file || ioctl(raw->handle.fd, BLKSSZGET, &block) < 0 ||
+	    (unsigned)block == raw->handle.sector_bytes)
+		return 0;
+	return base_error_set(err, -EINVAL, "%s: has logical blocks of %d bytes; 512 and 4096 can be served", raw->path,
+			      block);
+}
+
 static int prepare(struct raw_disk *raw, const struct ioc_raw_look *look, struct base_error *err)
 {
 	int rc = check_same(raw, look, err);
@@ -120,6 +132,8 @@ static int prepare(struct raw_disk *raw, const struct ioc_raw_look *look, struct
 		rc = lock_file(raw, err);
 	if (rc == 0)
 		rc = use_small_sectors(raw, err);
+	if (rc == 0)
+		rc = check_blocks(raw, err);
 	if (rc == 0)
 		rc = check_size(raw, err);
 	if (rc < 0)
