@@ -523,6 +523,9 @@ static int init_ring(struct uring *u)
 		return -EINVAL;
 	}
 	u->tells_work = u->ring.flags & IORING_SETUP_TASKRUN_FLAG;
+	/* A forked child that outlives us (the probe of the mount waits for an answer) would keep the ring by its
+	 * mappings, closed as its descriptors may be; and the ring has the pvs registered, so their lock. */
+	io_uring_ring_dontfork(&u->ring);
 	return 0;
 }
 
