@@ -7,6 +7,11 @@
  * write cache: a front end does not say that again when it reconnects, and a
  * guest that believes to have no cache must not get one.
  *
+ * A part has room for the largest ring, whatever size is asked for: QEMU asks for its
+ * queue-size (128), and takes larger rings from a guest all the same, as SeaBIOS makes
+ * them (256). A region in which parts of that size have no room, from elsewhere or an
+ * older daemon, has parts of the size that it says.
+ *
  * The region is a sealed memfd when it comes from us; what is given to us may be
  * any file and may hold anything, so it is mapped as guest memory is, and each
  * ring believes its part only as far as it makes sense.
@@ -48,7 +53,8 @@ int vtd_inflight_create(unsigned queues, struct vtd_inflight *d, int *ret_fd, co
 
 	if (rc < 0)
 		return rc;
-	uint64_t bytes = round_up_to(parts_bytes(d->num_queues, d->queue_size) + sizeof(struct trailer), 4096);
+	uint64_t parts = parts_bytes(d->num_queues, VTD_VRING_SIZE_MAX);
+	uint64_t bytes = round_up_to(parts + sizeof(struct trailer), 4096);
 	int fd = memfd_create("bdfs-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
@@ -81,7 +87,9 @@ static void open_trailer(struct vtd_vhost *vhost, struct vtd_inflight_map *map, 
 int vtd_inflight_open(struct vtd_vhost *vhost, const struct vtd_inflight *d, int fd, const char **ret_why)
 {
 	struct vtd_inflight_map *map = &vhost->inflight;
-	uint64_t parts = parts_bytes(d->num_queues, d->queue_size);
+	unsigned queue_size = d->mmap_size >= parts_bytes(d->num_queues, VTD_VRING_SIZE_MAX) ? VTD_VRING_SIZE_MAX :
+												d->queue_size;
+	uint64_t parts = parts_bytes(d->num_queues, queue_size);
 	int rc = check(vhost->queues, d, ret_why);
 
 	if (rc < 0)
@@ -94,7 +102,7 @@ int vtd_inflight_open(struct vtd_vhost *vhost, const struct vtd_inflight *d, int
 	if (rc < 0)
 		return rc;
 	map->queues = d->num_queues;
-	map->queue_size = d->queue_size;
+	map->queue_size = queue_size;
 	map->write_back = NULL;
 	open_trailer(vhost, map, d->mmap_size, parts);
 	return 0;

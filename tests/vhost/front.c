@@ -252,7 +252,7 @@ static int share_inflight(struct front *f)
 		return 0;
 	if (f->inflight_fd < 0) {
 		f->inflight = (struct vtd_inflight){ .num_queues = (uint16_t)f->o.queues,
-						     .queue_size = (uint16_t)f->o.num };
+						     .queue_size = (uint16_t)(f->o.num >> f->o.small_inflight) };
 		rc = front_send(f, VTD_GET_INFLIGHT_FD, 0, &f->inflight, sizeof(f->inflight), NULL, 0);
 		if (rc == 0)
 			rc = front_receive(f, VTD_GET_INFLIGHT_FD, &f->inflight, sizeof(f->inflight),

@@ -31,6 +31,7 @@ struct front_options {
 	const char *socket_path;
 	unsigned queues, num; /* num: entries of a ring */
 	bool packed, indirect, no_event_idx, no_inflight;
+	bool small_inflight; /* asks for an inflight region for rings of half the size, as QEMU may */
 	bool whole; /* data in one piece; else in two that meet inside a sector, where it is longer than a page */
 	size_t buffer_bytes; /* of each slot */
 	uint64_t extra_features;

@@ -130,9 +130,17 @@ static void ring_size_huge(void)
 	ring_size(65536 + 64);
 }
 
+static void inflight(uint16_t queues, uint16_t size, uint64_t bytes, uint64_t offset)
+{
+	struct vtd_inflight d = { bytes, offset, queues, size };
+
+	send_fds(VTD_SET_INFLIGHT_FD, &d, sizeof(d), 1);
+}
+
 /* CVE-2021-3839, CVE-2026-86565: an inflight table that was made for a smaller ring. */
 static void ring_larger_than_inflight(void)
 {
+	inflight(1, 64, 8192, 0);
 	ring_size(1024);
 }
 
@@ -238,13 +246,6 @@ static void config_size_lies(void)
 	struct vtd_config config = { .offset = 0, .size = 250 };
 
 	(void)front_send(&guest, VTD_SET_CONFIG, 0, &config, 12 + 4, NULL, 0);
-}
-
-static void inflight(uint16_t queues, uint16_t size, uint64_t bytes, uint64_t offset)
-{
-	struct vtd_inflight d = { bytes, offset, queues, size };
-
-	send_fds(VTD_SET_INFLIGHT_FD, &d, sizeof(d), 1);
 }
 
 static void inflight_too_many(void)

@@ -2,8 +2,8 @@
 /*
  * A verified random load on a vhost-user-blk device, over any number of deaths of its daemon.
  *
- *	vhost-load SOCKET [--packed] [--indirect] [--no-event-idx] [--queues N] [--depth N] [--ops N] [--blocks N]
- *	           [--seed N]
+ *	vhost-load SOCKET [--packed] [--indirect] [--no-event-idx] [--small-inflight] [--queues N] [--depth N]
+ *	           [--ops N] [--blocks N] [--seed N]
  *
  * Blocks of 4 KiB each carry their number and a version in every sector. A
  * request takes 1 to 16 blocks that no other request in flight touches; writes
@@ -240,7 +240,8 @@ static void parse(int argc, char **argv, struct front_options *o)
 	static const struct option options[] = {
 		{ "packed", 0, NULL, 'p' }, { "indirect", 0, NULL, 'i' }, { "no-event-idx", 0, NULL, 'e' },
 		{ "queues", 1, NULL, 'q' }, { "depth", 1, NULL, 'd' },    { "ops", 1, NULL, 'o' },
-		{ "blocks", 1, NULL, 'b' }, { "seed", 1, NULL, 's' },     { 0 }
+		{ "blocks", 1, NULL, 'b' }, { "seed", 1, NULL, 's' },     { "small-inflight", 0, NULL, 'm' },
+		{ 0 }
 	};
 	int c;
 
@@ -254,6 +255,9 @@ static void parse(int argc, char **argv, struct front_options *o)
 			break;
 		case 'e':
 			o->no_event_idx = true;
+			break;
+		case 'm':
+			o->small_inflight = true;
 			break;
 		case 'q':
 			o->queues = (unsigned)atoi(optarg);
