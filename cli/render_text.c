@@ -258,6 +258,11 @@ static bool print_check(const json_t *result)
 	if (json_is_true(json_object_get(result, "unclean")))
 		printf("the pool was not closed in order: this is its last commit, and the next mount replays what "
 		       "came after\n");
+	if (strcmp(string_of(result, "copy"), "none") == 0) {
+		printf("no copy of the metadata is on the first pv (room for ");
+		print_size(result, "copy_room_bytes");
+		printf("): without the pool's directory only a dump could bring it back\n");
+	}
 	if (open_questions)
 		printf("%llu questions are left open: %s\n", (unsigned long long)open_questions,
 		       problems ? "damaged records stand in the way" : "too much changed meanwhile; check again");
@@ -497,11 +502,16 @@ static void print_daemon(const json_t *daemon)
 
 static void print_copy(const json_t *copy)
 {
+	const char *failure = string_of(copy, "failure");
+
 	printf("COPY:        ");
 	if (!json_is_true(json_object_get(copy, "there"))) {
-		printf("none of the metadata (room for ");
+		bool too_large = strcmp(failure, "too-large") == 0;
+
+		printf("none of the metadata, %s ", too_large ? "which is larger than its room of" : "room for");
 		print_size(copy, "room_bytes");
-		printf(")\n");
+		printf("%s%s%s\n", too_large ? ": no import is possible, keep dumps" : "",
+		       failure[0] && !too_large ? ": " : "", too_large ? "" : failure);
 		return;
 	}
 	printf("of the metadata, ");

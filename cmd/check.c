@@ -127,6 +127,10 @@ static json_t *report_to_json(const struct meta_check_report *report, bool live)
 	set_count(result, "snapshots", report->snapshots);
 	set_count(result, "leaves", report->leaves);
 	set_count(result, "chunks_owned", report->chunks_owned);
+	if (report->copy != META_CHECK_COPY_UNKNOWN)
+		json_object_set_new(result, "copy",
+				    json_string(report->copy == META_CHECK_COPY_THERE ? "there" : "none"));
+	set_count(result, "copy_room_bytes", report->copy_room_bytes);
 	json_object_set_new(result, "records", records_to_json(report));
 	json_object_set_new(result, "found", found_to_json(report));
 	json_object_set_new(result, "findings", findings);

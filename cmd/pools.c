@@ -12,6 +12,8 @@
  * Failure modes: none but memory; every figure is a copy taken under the lock
  * of its owner, so figures of one answer may be some microseconds apart.
  */
+#include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,7 +92,12 @@ static void add_fullness(json_t *pool, const struct meta_pool_info *info)
 /* The copy of the metadata on the first pv. */
 static json_t *copy_to_json(const struct meta_pool_info *info)
 {
-	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "there", info->copy_is_there, "commit",
+	const char *why = info->copy_failure == -EFBIG ? "too-large"
+			  : info->copy_failure < 0     ? strerror(-info->copy_failure)
+						       : NULL;
+
+	return json_pack("{s:b, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "there", info->copy_is_there,
+			 "failure", why, "commit",
 			 (json_int_t)info->copy_commit, "behind",
 			 (json_int_t)(info->metadata_commit - info->copy_commit), "made_s",
 			 (json_int_t)info->copy_made_s, "bytes", (json_int_t)info->copy_bytes, "room_bytes",

@@ -11,6 +11,7 @@
  *   6  marked without owner, owned twice     the differences of the two sets
  *   7  counters and ends of disks            what pass 5 suspected on a pool in use
  *   8  labels
+ *   9  promises to thick disks              only of a pool that is not in use
  *
  * Why nothing is reported on a pool in use that a change could explain. All
  * invariants hold in every committed state of LMDB, and a transaction sees one
@@ -116,9 +117,9 @@ static int count_records(struct check *check)
 int check_run_passes(struct check *check)
 {
 	static int (*const passes[])(struct check * check) = {
-		check_pages,      count_records, check_pool_and_pvs, check_layers, check_disks,
-		check_layer_tree, check_targets, check_space,        check_map,    check_owners,
-		check_recounts,   check_ends,    check_labels,
+		check_pages,      count_records, check_pool_and_pvs, check_layers,   check_disks,
+		check_layer_tree, check_targets, check_space,        check_map,      check_owners,
+		check_recounts,   check_ends,    check_labels,       check_promises,
 	};
 	int rc = 0;
 

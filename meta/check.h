@@ -57,6 +57,7 @@ enum meta_check_kind {
 	META_CHECK_CHUNK_NOT_IN_SPACE, /* an owned chunk that the space bitmap calls free */
 	META_CHECK_SPACE_LEAKED,       /* the space bitmap calls a chunk owned, and no entry owns it */
 	META_CHECK_SPACE_OUT_OF_RANGE, /* the space bitmap calls a chunk owned that no pv has */
+	META_CHECK_PROMISE,            /* thick disks are promised more than there is */
 	META_CHECK_KINDS
 };
 
@@ -107,6 +108,9 @@ struct meta_check_report {
 	 * writing replays the restart log, or starts from that commit.
 	 */
 	bool unclean;
+	/* The copy of the metadata on the first pv, for import. That there is none is no problem, but worth knowing. */
+	enum meta_check_copy { META_CHECK_COPY_UNKNOWN, META_CHECK_COPY_THERE, META_CHECK_COPY_NONE } copy;
+	uint64_t copy_room_bytes; /* the largest that it could be; 0: not known */
 };
 
 struct meta_check_args {

@@ -56,7 +56,9 @@ static int judge_head(struct check *check, struct db_txn *txn, uint64_t number, 
 		check_found(check, META_CHECK_DISK_WITHOUT_LAYER,
 			    CHECK_PLACE(.disk = number, .layer = rec->head_layer),
 			    "disk %.127s has layer %" PRIu64 ", which is not there", rec->name, rec->head_layer);
-	else if (layer.state != META_LAYER_LIVE || layer.owner_disk != number)
+	else if (layer.state == META_LAYER_LIVE && layer.owner_disk == number)
+		check_note_promise(check, rec, &layer);
+	else
 		check_found(check, META_CHECK_DISK_LAYER, CHECK_PLACE(.disk = number, .layer = rec->head_layer),
 			    layer.state != META_LAYER_LIVE ? "disk %.127s has layer %" PRIu64 ", which is being freed"
 							   : "disk %.127s has layer %" PRIu64

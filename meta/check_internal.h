@@ -13,6 +13,7 @@
  *   check_map.c        index and leaves, one pass
  *   check_space.c      the space bitmap by itself
  *   check_owners.c     what the space bitmap and the maps disagree on
+ *   check_promises.c   what thick disks are promised
  *   check_walk.c       leaves in key order
  *   check_live.c       questions that only the metadata thread can answer while the pool is in use
  *   check_recount.c    one of them: the counters of a layer
@@ -145,6 +146,10 @@ struct check {
 	struct chunk_set *twice;  /* seen in two entries: so far */
 	bool maps_unknown;        /* a map record can't be used: what it owns is not known */
 
+	/* What thick disks are promised and don't own. */
+	uint64_t promised_chunks;
+	bool promises_unknown;
+
 	/* Questions for the metadata thread. */
 	uint64_t *recounts; /* layer ids */
 	size_t recount_count, recount_room;
@@ -256,6 +261,13 @@ MUST_CHECK int check_get_space(struct db_txn *txn, uint64_t group, struct meta_s
 
 /* After check_map(): who owns what is marked as owned, or is owned twice. */
 MUST_CHECK int check_owners(struct check *check);
+
+/* ---- check_promises.c ------------------------------------------------------------------------------ */
+
+void check_note_promise(struct check *check, const struct meta_disk_record *disk,
+			const struct meta_layer_record *layer);
+/* After all that may find something wrong with a chunk. */
+MUST_CHECK int check_promises(struct check *check);
 
 /* ---- check_live.c -------------------------------------------------------------------------------- */
 

@@ -286,6 +286,26 @@ static void judge_label(struct check *check, const struct label_view *view, cons
 		found_label(check, view, "its label is of a later day: this is old metadata");
 }
 
+/* On a pool in use a header may be on its way to the pv just now, so it is the pool that is asked. */
+static void look_for_copy(struct check *check, const struct label_view *view)
+{
+	const struct meta_pv_ops *ops = check->pool ? check->pool->pv_ops : check->args->pv_ops;
+	void *ctx = check->pool ? check->pool->pv_ctx : check->args->pv_ctx;
+	struct meta_check_report *report = check->report;
+	struct meta_copy_found found;
+	bool there;
+
+	report->copy_room_bytes = meta_copy_room_bytes(view->rec->ranges[0].first_byte);
+	if (check->live) {
+		there = atomic_load(&check->pool->copy.is_there);
+	} else {
+		if (!view->pool || meta_copy_find(ops, ctx, view->handle, view->pool->uuid, &found) < 0)
+			return;
+		there = !found.damaged && found.newest >= 0 && found.header[found.newest].state == META_COPY_THERE;
+	}
+	report->copy = there ? META_CHECK_COPY_THERE : META_CHECK_COPY_NONE;
+}
+
 static void look_at_pv(struct check *check, const struct label_view *view)
 {
 	const struct meta_pv_ops *ops = check->pool ? check->pool->pv_ops : check->args->pv_ops;
@@ -306,6 +326,8 @@ static void look_at_pv(struct check *check, const struct label_view *view)
 			    view->number, view->rec->path, strerror(-rc));
 		return;
 	}
+	if (view->number == 0)
+		look_for_copy(check, view);
 	rc = meta_label_decode(buf, &label);
 	if (rc != 0)
 		found_label(check, view, rc < 0 ? "its label is damaged" : "it has no bdfs label");

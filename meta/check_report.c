@@ -63,6 +63,7 @@ const char *meta_check_kind_to_text(enum meta_check_kind kind)
 		[META_CHECK_CHUNK_NOT_IN_SPACE] = "chunk-not-in-space",
 		[META_CHECK_SPACE_LEAKED] = "space-leaked",
 		[META_CHECK_SPACE_OUT_OF_RANGE] = "space-out-of-range",
+		[META_CHECK_PROMISE] = "promise",
 	};
 
 	return texts[kind];

@@ -211,6 +211,7 @@ int copy_take(struct meta_pool *pool, bool closed)
 	copy->ended_ns = base_clock_ns();
 	uint64_t took = copy->ended_ns - began;
 	copy->next_at_ns = copy->ended_ns + pause_after(rc, took);
+	atomic_store(&copy->failure, rc);
 	if (rc == 0) {
 		copy->durable = number;
 		copy->commit = header.commit;

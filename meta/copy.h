@@ -93,6 +93,7 @@ struct meta_copy {
 	_Atomic bool wanted; /* somebody waits for space, or asks */
 	_Atomic uint64_t copies, bytes_last, bytes_total, ns_last, ns_max, commit_last, made_s;
 	_Atomic bool is_there;
+	_Atomic int failure; /* of the last attempt, negative errno; -EFBIG: the metadata is larger than the room */
 };
 
 /* At open for writing, after the first commit, before anything is handed out. metadata_commit: as it was found. */

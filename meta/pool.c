@@ -279,6 +279,7 @@ static void copy_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 	struct meta_copy *copy = &pool->copy;
 
 	ret->copy_is_there = atomic_load(&copy->is_there);
+	ret->copy_failure = atomic_load(&copy->failure);
 	ret->copy_commit = atomic_load(&copy->commit_last);
 	ret->copy_made_s = atomic_load(&copy->made_s);
 	ret->copy_bytes = atomic_load(&copy->bytes_last);

@@ -97,6 +97,7 @@ struct meta_pool_info {
 	uint64_t copy_commit, copy_made_s, copy_bytes;  /* of the last one */
 	uint64_t copies, copy_ns_last, copy_ns_max;     /* since open */
 	uint64_t copy_bytes_written, copy_room_bytes;   /* since open; the largest there can be */
+	int copy_failure; /* of the last attempt, 0 or negative errno; -EFBIG: larger than copy_room_bytes */
 	uint64_t metadata_commit;                       /* transactions so far: those above copy_commit it lacks */
 	uint64_t bad_records;
 	uint64_t fill_bytes_per_s; /* over the last ten minutes; 0: it does not fill */

@@ -699,3 +699,20 @@ Test(meta_check, finds_marks_of_chunks_that_no_pv_has)
 	rig_set_space_bit(RIG_CHUNKS + 1, true);
 	expect_only(META_CHECK_SPACE_OUT_OF_RANGE, 2);
 }
+
+Test(meta_check, thick_disks_are_not_promised_more_than_there_is)
+{
+	struct meta_pool *pool = rig_open(false);
+
+	rig_create(pool, "thick", 4 * MIB);
+	rig_close(pool);
+	struct rig_disk thick = rig_disk("thick");
+	thick.rec.kind = META_DISK_THICK;
+	rig_put_disk(&thick);
+	cr_assert_eq(rig_check_dir(), 0, "%s", rig_error.text);
+	cr_expect(rig_found_nothing());
+	thick.rec.size_bytes = 2 * RIG_BYTES;
+	rig_put_disk(&thick);
+	cr_assert_eq(rig_check_dir(), 0, "%s", rig_error.text);
+	cr_expect(rig_found_only(META_CHECK_PROMISE, 1));
+}
