@@ -25,6 +25,9 @@ static const char *const names[BUGS] = {
 	[BUG_NO_RESTART_RECORD] = "no-restart-record",
 	[BUG_NO_LABEL_FLOOR] = "no-label-floor",
 	[BUG_RESIZE_NO_SYNC] = "resize-no-sync",
+	[BUG_COPY_NO_SYNC] = "copy-no-sync",
+	[BUG_COPY_NOT_AT_OPEN] = "copy-not-at-open",
+	[BUG_FORGET_OPENS] = "forget-opens",
 	[BUG_RMW_SHARED] = "rmw-shared",
 };
 

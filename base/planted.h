@@ -29,6 +29,9 @@ enum base_bug {
 	BUG_NO_RESTART_RECORD,    /* a map change leaves no record in the restart log */
 	BUG_NO_LABEL_FLOOR,       /* commits don't record which label the pvs have at least */
 	BUG_RESIZE_NO_SYNC,       /* a larger size is made durable before the zeros that stand in its way */
+	BUG_COPY_NO_SYNC,         /* a copy of the metadata counts at once, not when its header is synced */
+	BUG_COPY_NOT_AT_OPEN,     /* an opening takes no copy of the metadata */
+	BUG_FORGET_OPENS,         /* a daemon that takes a mount over does not look which files are open */
 	BUG_RMW_SHARED,           /* read-modify-writes of one block go on side by side */
 	BUGS
 };

@@ -139,7 +139,7 @@ static int write_copy(struct meta_pool *pool, struct buffer *buffer, struct meta
 		rc = write_header(pool, header);
 	/* From here on it may be there, if the power fails now. */
 	pool->copy.exists |= rc == 0;
-	if (rc == 0)
+	if (rc == 0 && !planted(BUG_COPY_NO_SYNC))
 		rc = sync_pv(pool);
 	return rc;
 }
@@ -354,6 +354,8 @@ int copy_open(struct meta_pool *pool, uint64_t found_commit, bool was_clean, str
 		/* The label of this opening, written by the first commit: from now on an import is told that more was
 		 * done than the copy has. */
 		rc = sync_pv(pool);
+	} else if (planted(BUG_COPY_NOT_AT_OPEN)) {
+		copy->next_at_ns = base_clock_ns() + INTERVAL_NS;
 	} else if (copy_take(pool, false) < 0) {
 		rc = pool_failed_code(pool);
 		if (rc == 0)

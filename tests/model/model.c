@@ -75,6 +75,7 @@ struct slot {
 
 struct sim {
 	uint64_t seed, state, now, ops, events, stop_at;
+	const char *stop_what; /* NULL: at that event, whatever it is; else at the next one of this kind */
 	enum ending ending;
 	bool verbose, stopping;
 	jmp_buf gone;
@@ -130,7 +131,8 @@ static void event(void *ctx, const char *what)
 	struct sim *sim = ctx;
 
 	sim->now++;
-	if (++sim->events != sim->stop_at)
+	sim->events++;
+	if (sim->stop_at == 0 || sim->events < sim->stop_at || (sim->stop_what && strcmp(what, sim->stop_what) != 0))
 		return;
 	if (sim->verbose)
 		printf("  ends at event %" PRIu64 " (%s)\n", sim->events, what);
@@ -669,6 +671,7 @@ static void recover(struct sim *sim)
 	move_metadata(sim, !cut);
 	for (unsigned i = 0; i < SLOTS; i++)
 		sim->slots[i].busy = false;
+	sim->stop_what = NULL;
 	/* A third of the recoveries are themselves cut or killed. */
 	sim->stop_at = below(sim, 3) == 0 ? sim->events + 1 + below(sim, 8) : 0;
 	if (setjmp(sim->gone) != 0) {
@@ -727,6 +730,17 @@ static void make_pool(struct sim *sim)
 		new_disk(sim, &sim->disks[i]);
 }
 
+/*
+ * Any event may be the last. Two kinds of end are likelier than chance would have them: while freed chunks are being
+ * discarded, which is right after a copy of the metadata, and soon after an opening, before there was time for another
+ * copy.
+ */
+static uint64_t pick_end(struct sim *sim, uint64_t steps)
+{
+	sim->stop_what = below(sim, 4) == 0 ? "discarded" : NULL;
+	return sim->events + 1 + below(sim, below(sim, 4) == 0 ? 250 : steps / 2);
+}
+
 static void run(struct sim *sim, uint64_t steps)
 {
 	struct db_txn *slot = NULL;
@@ -735,7 +749,7 @@ static void run(struct sim *sim, uint64_t steps)
 		recover(sim);
 		return;
 	}
-	sim->stop_at = sim->ending == END_NONE ? 0 : sim->events + 1 + below(sim, steps / 2);
+	sim->stop_at = sim->ending == END_NONE ? 0 : pick_end(sim, steps);
 	for (uint64_t i = 0; i < steps; i++)
 		one_step(sim, &slot);
 	/* The event was not reached: end it here. */
