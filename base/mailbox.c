@@ -37,22 +37,31 @@ void base_mailbox_init(struct base_mailbox *box, void (*wake)(void *ctx), void *
 	box->wake_ctx = wake_ctx;
 }
 
-void base_mailbox_post(struct base_mailbox *box, struct base_msg *msg)
+/* Return: whether the mailbox was empty. */
+static bool push(struct base_mailbox *box, struct base_msg *msg)
 {
-	struct base_msg *head;
-
-	/* Counted before the push: after it the consumer may have run the message, and the message may be the one
-	 * that ends the mailbox's life. */
-	atomic_fetch_add_explicit(&box->posting, 1, memory_order_relaxed);
-	head = atomic_load_explicit(&box->head, memory_order_relaxed);
+	struct base_msg *head = atomic_load_explicit(&box->head, memory_order_relaxed);
 
 	do {
 		msg->next = head;
 	} while (!atomic_compare_exchange_weak_explicit(&box->head, &head, msg, memory_order_release,
 							memory_order_relaxed));
-	if (!head)
+	return !head;
+}
+
+void base_mailbox_post(struct base_mailbox *box, struct base_msg *msg)
+{
+	/* Counted before the push: after it the consumer may have run the message, and the message may be the one
+	 * that ends the mailbox's life. */
+	atomic_fetch_add_explicit(&box->posting, 1, memory_order_relaxed);
+	if (push(box, msg))
 		box->wake(box->wake_ctx);
 	atomic_fetch_sub_explicit(&box->posting, 1, memory_order_release);
+}
+
+void base_mailbox_post_own(struct base_mailbox *box, struct base_msg *msg)
+{
+	(void)push(box, msg);
 }
 
 void base_mailbox_wait_for_producers(const struct base_mailbox *box)

@@ -34,6 +34,9 @@ void base_mailbox_init(struct base_mailbox *box, void (*wake)(void *ctx), void *
 /* Context: any thread, never blocks. msg is the mailbox's until its run function is called. */
 void base_mailbox_post(struct base_mailbox *box, struct base_msg *msg);
 
+/* The same without the wake function: the consumer posts to itself, and looks again before it sleeps. */
+void base_mailbox_post_own(struct base_mailbox *box, struct base_msg *msg);
+
 /* Runs all that was there at entry. Context: the consumer. Returns how many ran. */
 unsigned base_mailbox_run(struct base_mailbox *box);
 /*

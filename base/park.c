@@ -1,60 +1,73 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parking: a mutex, a condition and one token. The token is what makes an
- * unpark that comes before the park count, so that the usual shape "look at the
- * mailbox, find it empty, park" loses nothing: the poster's wake either finds
- * us asleep or leaves the token behind.
+ * Parking: one word, which is a futex. It holds nothing, a token, or the mark of
+ * a thread that sleeps. The token is what makes an unpark that comes before the
+ * park count, so that the usual shape "look at the mailbox, find it empty,
+ * park" loses nothing: the poster's wake either finds us asleep or leaves the
+ * token behind.
  *
- * Failure modes: initialising a mutex or condition with default attributes does
- * not fail on Linux; a failure would be our own bug and is asserted.
+ * A wake is one exchange, and a system call only if somebody sleeps. (A mutex and
+ * a condition took three of them, and one more switch: the woken thread met the
+ * mutex that its waker still held.)
+ *
+ * The parked thread may free the park as soon as it has the token, before its
+ * waker has come to the futex call. That call never looks at the memory; at worst
+ * it wakes somebody who sleeps at the same address by now, and who looks again,
+ * as every sleeper on a futex has to.
+ *
+ * Failure modes: none. What the kernel may answer besides (EINTR, EAGAIN) means
+ * to look again.
  */
 #include "base/park.h"
 
-#include <assert.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
+
+enum { EMPTY, TOKEN, ASLEEP };
 
 void base_park_init(struct base_park *park)
 {
-	pthread_condattr_t attr;
-
-	int rc = pthread_condattr_init(&attr);
-	rc |= pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	rc |= pthread_cond_init(&park->cond, &attr);
-	rc |= pthread_mutex_init(&park->lock, NULL);
-	assert(rc == 0);
-	pthread_condattr_destroy(&attr);
-	park->token = false;
+	atomic_init(&park->state, EMPTY);
 }
 
 void base_park_done(struct base_park *park)
 {
-	pthread_cond_destroy(&park->cond);
-	pthread_mutex_destroy(&park->lock);
+	(void)park;
+}
+
+/* Return: whether the deadline has passed. */
+static bool sleep_on(struct base_park *park, uint64_t deadline_ns)
+{
+	const struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000),
+					.tv_nsec = (long)(deadline_ns % 1000000000) };
+
+	/* With the bitset the time is a point of the monotonic clock. */
+	return syscall(SYS_futex, &park->state, FUTEX_WAIT_BITSET_PRIVATE, ASLEEP, deadline_ns ? &until : NULL, NULL,
+		       FUTEX_BITSET_MATCH_ANY) < 0 &&
+	       errno == ETIMEDOUT;
 }
 
 void base_park_wait(struct base_park *park, uint64_t deadline_ns)
 {
-	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000),
-				  .tv_nsec = (long)(deadline_ns % 1000000000) };
-	int rc = 0;
+	uint32_t empty = EMPTY;
+	bool is_late = false;
 
-	pthread_mutex_lock(&park->lock);
-	while (!park->token && rc != ETIMEDOUT)
-		rc = deadline_ns ? pthread_cond_timedwait(&park->cond, &park->lock, &until)
-				 : pthread_cond_wait(&park->cond, &park->lock);
-	park->token = false;
-	pthread_mutex_unlock(&park->lock);
+	(void)atomic_compare_exchange_strong(&park->state, &empty, ASLEEP);
+	while (atomic_load(&park->state) != TOKEN && !is_late)
+		is_late = sleep_on(park, deadline_ns);
+	/* With the token, also one that came just too late: it has been waited for. An exchange, so that what its waker
+	 * wrote before is seen. */
+	(void)atomic_exchange(&park->state, EMPTY);
 }
 
 void base_park_wake(struct base_park *park)
 {
-	pthread_mutex_lock(&park->lock);
-	park->token = true;
-	/* Under the lock: the parked thread may free the park as soon as it has seen the token. */
-	pthread_cond_signal(&park->cond);
-	pthread_mutex_unlock(&park->lock);
+	if (atomic_exchange(&park->state, TOKEN) == ASLEEP)
+		syscall(SYS_futex, &park->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 void base_park_wake_fn(void *ctx)

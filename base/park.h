@@ -14,9 +14,7 @@
 #include "base/types.h"
 
 struct base_park {
-	pthread_mutex_t lock;
-	pthread_cond_t cond; /* CLOCK_MONOTONIC */
-	bool token;          /* lock */
+	_Atomic uint32_t state;
 };
 
 void base_park_init(struct base_park *park);

@@ -86,8 +86,8 @@ struct ioc_engine_ops {
 	/*
 	 * Hands over what was submitted, waits up to timeout_ns (-1 = for ever, 0 = not at all) for
 	 * a completion or a wake, runs the done functions of all that is there. May return early with
-	 * nothing done (a signal, a wake already seen, a part of an io). Returns how many ran,
-	 * or a negative errno when the engine is broken.
+	 * nothing done (a signal, a wake already seen, a part of an io). Never waits after a done function ran: the
+	 * owner may have given itself work by it. Returns how many ran, or a negative errno when the engine is broken.
 	 */
 	int (*run)(struct ioc_engine *engine, int64_t timeout_ns);
 	/*

@@ -49,6 +49,8 @@ struct ioc_queue *ioc_pool_queue(struct ioc_pool *pool, unsigned i); /* any thre
 
 /* Any thread, never blocks: msg->run runs on the queue thread. */
 void ioc_queue_post(struct ioc_queue *queue, struct base_msg *msg);
+/* Q of that queue: the same, and cheaper: nobody has to be woken. */
+void ioc_queue_post_own(struct ioc_queue *queue, struct base_msg *msg);
 /* Q of that queue. */
 struct ioc_engine *ioc_queue_engine(struct ioc_queue *queue);
 unsigned ioc_queue_number(const struct ioc_queue *queue); /* any thread */

@@ -252,6 +252,11 @@ void ioc_queue_post(struct ioc_queue *queue, struct base_msg *msg)
 	base_mailbox_post(&queue->box, msg);
 }
 
+void ioc_queue_post_own(struct ioc_queue *queue, struct base_msg *msg)
+{
+	base_mailbox_post_own(&queue->box, msg);
+}
+
 struct ioc_engine *ioc_queue_engine(struct ioc_queue *queue)
 {
 	return queue->engine;

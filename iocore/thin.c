@@ -82,7 +82,7 @@ void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req))
 {
 	req->thin.next = next;
 	req->thin.msg.run = run_yielded;
-	base_mailbox_post(&req->queue->box, &req->thin.msg);
+	base_mailbox_post_own(&req->queue->box, &req->thin.msg);
 }
 
 bool thin_enter(struct ioc_request *req, uint64_t stripes, bool exclusive, void (*next)(struct ioc_request *req))

@@ -228,7 +228,7 @@ static void post_turn(struct vtd_ring *ring)
 	if (ring->is_turn_posted)
 		return;
 	ring->is_turn_posted = true;
-	ioc_queue_post(ring->queue, &ring->turn);
+	ioc_queue_post_own(ring->queue, &ring->turn);
 }
 
 /* ---- the end of requests ------------------------------------------------------------------ */
