@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A pool with one disk, and a queue without a thread, for benchmarks of whole requests: the data I/O of the disk ends
- * at once (engine "null"), and the streams of a front end (the FUSE device, kicks) are fed and emptied by the benchmark.
+ * at once (engine "null"), and the streams of a front end (the FUSE device, kicks) are the benchmark's.
  *
  * Everything between is the product's. So a request costs the same instructions in each run: no system call, no
  * other thread, and a clock that steps by a constant (rig_clock_ns, put in place of base_clock_ns by the linker).
@@ -35,8 +35,8 @@ struct rig {
 	size_t reply_bytes;
 };
 
-/* A pool of pv_bytes in a directory of its own, in memory if there is any, with an open disk. Return: 0, or a negative errno, told on
- * stderr. */
+/* A pool of pv_bytes in a directory of its own, in memory if there is any, with an open disk. Return: 0, or a
+ * negative errno, told on stderr. */
 MUST_CHECK int rig_open(uint64_t pv_bytes, uint64_t disk_bytes, struct rig **ret);
 void rig_close(struct rig *rig);
 /* The queue, with its engine and the disk as a backing device. Return: as above. */

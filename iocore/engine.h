@@ -62,8 +62,8 @@ struct ioc_io {
 	struct iovec *iov;
 	unsigned iov_count;
 	uint64_t offset; /* bytes; READ and WRITE only */
-	/* REPLY only: a run() need not return for its done alone, but calls it when there is something else too. For who
-	 * waits for something else anyway: a reply ends at once, and would cost a run() of its own each time. */
+	/* REPLY only: a run() need not return for its done alone, but calls it when there is something else too. For
+	 * who waits for something else anyway: a reply ends at once, and would cost a run() of its own each time. */
 	bool may_be_late;
 	/* result: bytes, or negative errno. Context: the owner, from run(). */
 	void (*done)(struct ioc_io *io, int64_t result);
