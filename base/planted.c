@@ -20,6 +20,7 @@ static const char *const names[BUGS] = {
 	[BUG_REUSE_NO_EPOCH] = "reuse-no-epoch",
 	[BUG_REUSE_BEFORE_DISCARD] = "reuse-before-discard",
 	[BUG_REUSE_NO_COPY] = "reuse-no-copy",
+	[BUG_FOLD_NO_COPY] = "fold-no-copy",
 	[BUG_BITS_AT_PLAN] = "bits-at-plan",
 	[BUG_ANSWER_BEFORE_COMMIT] = "answer-before-commit",
 	[BUG_NO_RESTART_RECORD] = "no-restart-record",

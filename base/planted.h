@@ -24,6 +24,7 @@ enum base_bug {
 	BUG_REUSE_NO_EPOCH,       /* ... without waiting for the requests that may still be in it */
 	BUG_REUSE_BEFORE_DISCARD, /* ... before its discard has been made */
 	BUG_REUSE_NO_COPY,        /* ... and discarded before a copy of the metadata knows of it */
+	BUG_FOLD_NO_COPY,         /* a fold begins before a copy of the metadata knows the layer as nameless */
 	BUG_BITS_AT_PLAN,         /* the map changes when a write is planned instead of when it has completed */
 	BUG_ANSWER_BEFORE_COMMIT, /* a flush is answered before its sync or commit */
 	BUG_NO_RESTART_RECORD,    /* a map change leaves no record in the restart log */

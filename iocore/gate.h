@@ -30,6 +30,7 @@ struct gate_entry {
 	bool exclusive;
 	struct base_mailbox *box;
 	struct base_msg msg; /* run when every stripe is held, unless gate_enter returned true */
+	void *ctx;           /* the caller's own */
 	/* The gate's. */
 	struct gate *gate;
 	uint64_t held;

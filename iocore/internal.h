@@ -16,6 +16,7 @@
 #include "iocore/bd.h"
 #include "iocore/gate.h"
 #include "iocore/pool.h"
+#include "iocore/snapshot.h"
 #include "meta/io.h"
 
 /* ---- bounce buffers ----------------------------------------------------------------------- */
@@ -101,8 +102,9 @@ struct thin_disk {
 	struct ioc_bd bd; /* first */
 	struct ioc_pool *pool;
 	struct meta_pool *meta;
-	struct meta_disk *disk;
-	struct meta_store *store;
+	struct meta_disk *disk;         /* NULL: a snapshot */
+	struct meta_snapshot *snapshot; /* NULL: a disk */
+	uint64_t frozen_bytes;          /* const: the size of a snapshot */
 	struct gate gate;
 	unsigned opens;         /* pool.lock */
 	struct thin_disk *next; /* pool.lock */
@@ -114,6 +116,44 @@ static inline struct thin_disk *thin_of(struct ioc_request *req)
 {
 	return container_of(req->bd, struct thin_disk, bd);
 }
+
+/* Any thread; the store: within an epoch. */
+static inline struct meta_store *thin_store(const struct thin_disk *thin)
+{
+	return thin->snapshot ? meta_io_snapshot_store(thin->snapshot) : meta_io_store(thin->disk);
+}
+static inline uint64_t thin_size(const struct thin_disk *thin)
+{
+	return thin->snapshot ? thin->frozen_bytes : meta_disk_size(thin->disk);
+}
+
+/* thin.c: opening; the caller has opened the disk (snapshot NULL), or the snapshot (disk NULL), in meta. NULL: no
+ * memory. */
+struct ioc_bd *thin_open(struct ioc_pool *pool, struct meta_disk *disk, struct meta_snapshot *snapshot);
+void thin_close(struct ioc_bd *bd);
+
+/* snapshot_take.c: the taking as a machine: whoever made `box` runs it until done is called. */
+struct snapshot_take {
+	/* The caller's. */
+	struct ioc_pool *pool;
+	const struct ioc_snapshot_spec *specs;
+	size_t count;
+	struct base_mailbox *box;
+	void (*done)(struct snapshot_take *take, int result);
+	struct base_error *err; /* may be NULL */
+	void *ctx;
+	/* Its own. */
+	size_t opened, entered;
+	struct ioc_bd **bds;
+	struct gate_entry *gates;
+	struct meta_switch_spec *names;
+	struct meta_wait wait;
+	struct meta_switch change;
+	void (*next)(struct snapshot_take *take, int result);
+	size_t trims; /* disks whose trim has been waited for */
+	uint64_t began_ns, gated_ns, pause_ns;
+};
+void snapshot_take_begin(struct snapshot_take *take);
 
 /* thin.c: what all operations share */
 void thin_pin_epoch(struct ioc_request *req);
@@ -127,6 +167,11 @@ void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req));
 /* Pins the leaves of the slice. Return: 0; META_MISS: a load is under way and `again` is called after it (all given
  * back); negative errno. */
 int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req));
+/* The leaf is being loaded, all was given back, and `again` is called after it. */
+void thin_load(struct ioc_request *req, struct meta_store *store, uint64_t leaf_number,
+	       void (*again)(struct ioc_request *req));
+/* Behind the gate: false: the disk has got a new head since the epoch was pinned. */
+bool thin_same_head(struct ioc_request *req);
 void thin_read_entries(struct ioc_request *req);
 struct meta_leaf *thin_leaf_of(struct ioc_request *req, unsigned i, unsigned *ret_index);
 /* True: entered; false: `next` is called when it is. */
@@ -155,13 +200,17 @@ void thin_start_block(struct ioc_request *req, enum ioc_io_kind kind, struct pch
 		      char *memory);
 void thin_io_begin(struct ioc_request *req, void (*io_done)(struct ioc_request *req));
 void thin_io_end(struct ioc_request *req);
-/* Zeroes the edges that lie in valid blocks, through the bounce buffer; `next` is called after it with
- * req->thin.error set. Gate held exclusively. */
+/* Looks up where the blocks of the edges are: `from`, and `to` where they are the head's own. copy_up: also those
+ * that a layer below shows; their `to` is what the entry has, or nothing yet. False: as thin_load_end. Behind the
+ * gate. */
+bool thin_find_edges(struct ioc_request *req, bool copy_up, void (*again)(struct ioc_request *req));
+/* Zeroes the edges that were found, through the bounce buffer; `next` is called after it with req->thin.error set.
+ * Gate held exclusively. */
 void thin_zero_edges(struct ioc_request *req, void (*next)(struct ioc_request *req));
 
 /* thin_size.c */
-/* The leaf of the disk's end is in memory; false: it is being loaded, all was given back, `again` is called after it.
- */
+/* The leaf of the disk's end is in memory, and pinned if there is one; false: it is being loaded, all was given back,
+ * `again` is called after it. */
 bool thin_load_end(struct ioc_request *req, void (*again)(struct ioc_request *req));
 /* Zeroes what lies between the end of the disk and the end of its block. Every stripe is held exclusively. */
 void thin_zero_tail(struct ioc_request *req, void (*next)(struct ioc_request *req));

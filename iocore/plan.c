@@ -70,32 +70,39 @@ static bool add(struct plan *plan, const struct plan_step *step)
 	return true;
 }
 
-/* Adds [from, to) of chunk i, whose blocks are all alike: valid or not. */
-static bool add_run(struct plan *plan, enum plan_kind kind, meta_entry entry, uint32_t from, uint32_t to)
+/* Adds [from, to) of a chunk, whose blocks are all in one chunk of the pool, or (0) nowhere. */
+static bool add_run(struct plan *plan, enum plan_kind kind, struct pchunk chunk, uint32_t from, uint32_t to)
 {
 	struct plan_step step = { .kind = kind, .data_offset = plan->bytes, .bytes = to - from };
 
 	if (kind != PLAN_ZERO) {
-		step.chunk = meta_entry_chunk(entry);
+		step.chunk = chunk;
 		step.in_chunk = from;
 	}
 	return add(plan, &step);
 }
 
-static bool read_chunk(const struct plan_slice *slice, unsigned i, struct plan *plan)
+static struct pchunk block_source(const struct plan_slice *slice, unsigned i, unsigned block)
 {
 	meta_entry entry = slice->entries[i];
-	uint16_t valid = meta_entry_valid(entry);
+
+	if (slice->sources)
+		return (struct pchunk){ slice->sources[i][block] };
+	return meta_entry_valid(entry) >> block & 1 ? meta_entry_chunk(entry) : (struct pchunk){ 0 };
+}
+
+static bool read_chunk(const struct plan_slice *slice, unsigned i, struct plan *plan)
+{
 	uint32_t from, to;
 
 	part_in_chunk(slice, i, &from, &to);
 	while (from < to) {
 		unsigned block = from / BLOCK_BYTES, next = block + 1;
-		bool is_valid = valid >> block & 1;
-		while (next < CHUNK_BLOCKS && (valid >> next & 1) == is_valid)
+		struct pchunk source = block_source(slice, i, block);
+		while (next < CHUNK_BLOCKS && block_source(slice, i, next).n == source.n)
 			next++;
 		uint32_t end = MIN(to, next * (uint32_t)BLOCK_BYTES);
-		if (!add_run(plan, is_valid ? PLAN_READ : PLAN_ZERO, entry, from, end))
+		if (!add_run(plan, source.n ? PLAN_READ : PLAN_ZERO, source, from, end))
 			return false;
 		from = end;
 	}
@@ -148,7 +155,7 @@ void plan_write(const struct plan_slice *slice, struct plan *ret)
 	ret->bytes = 0;
 	for (unsigned i = 0; i < chunks; i++) {
 		part_in_chunk(slice, i, &from, &to);
-		if (!add_run(ret, PLAN_WRITE, slice->entries[i], from, to))
+		if (!add_run(ret, PLAN_WRITE, meta_entry_chunk(slice->entries[i]), from, to))
 			return;
 	}
 }

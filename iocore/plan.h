@@ -45,6 +45,8 @@ struct plan_slice {
 	uint64_t offset;
 	uint64_t bytes; /* > 0 */
 	const meta_entry *entries;
+	/* Reads only. Where each block of each chunk is, 0 = it reads as zero; NULL: where the entries say. */
+	const uint32_t (*sources)[CHUNK_BLOCKS];
 };
 
 static inline unsigned plan_slice_chunks(const struct plan_slice *slice)

@@ -11,6 +11,8 @@
 #include "iocore/pool.h"
 #include "meta/snapshot.h"
 
+#define IOC_SNAPSHOT_GROUP_MAX 64
+
 struct ioc_snapshot_spec {
 	struct meta_disk *disk; /* open or not; a disk is in a group once */
 	const char *name;       /* of the snapshot; unique within its disk */
@@ -33,7 +35,7 @@ struct ioc_snapshot_timing {
  * back, those in flight are waited for, the heads are switched, and writes go on. That is the pause. Then all is
  * made durable, and the call returns. Reads are never held back.
  *
- * Up to 64 disks. ret_timing may be NULL.
+ * Up to IOC_SNAPSHOT_GROUP_MAX disks. ret_timing may be NULL.
  * Return: 0: all of them are there, durably. -EEXIST (a name is taken), -EINVAL / -ENAMETOOLONG (a name, or a
  * disk twice), -ENOENT (a disk was removed), -EROFS, -EIO (pool failed), -ENOSPC (the metadata's file system is
  * full), -ENOMEM: there is no new snapshot.

@@ -16,27 +16,6 @@ static int later(struct base_error *err)
 	return base_error_set(err, -ENOTSUP, "this version can't do that with snapshots yet");
 }
 
-int ioc_snapshot_create(struct ioc_pool *pool, const struct ioc_snapshot_spec *specs, size_t count,
-			struct ioc_snapshot_timing *ret_timing, struct base_error *err)
-{
-	return later(err);
-}
-
-int ioc_snapshot_open(struct ioc_pool *pool, struct meta_snapshot *snapshot, struct ioc_bd **ret,
-		      struct base_error *err)
-{
-	return later(err);
-}
-
-void ioc_snapshot_close(struct ioc_bd *bd)
-{
-}
-
-uint64_t ioc_bd_size(struct ioc_bd *bd)
-{
-	return meta_disk_size(ioc_disk_meta(bd));
-}
-
 int ioc_snapshot_attach(struct ioc_pool *pool, struct meta_snapshot *snapshot, struct ioc_bd *target, uint64_t offset,
 			uint64_t length, struct base_error *err)
 {

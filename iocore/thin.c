@@ -98,12 +98,22 @@ bool thin_enter(struct ioc_request *req, uint64_t stripes, bool exclusive, void 
 
 void thin_pin_epoch(struct ioc_request *req)
 {
-	if (req->thin.epoch == 0)
-		req->thin.epoch = meta_epoch_enter(meta_io_epochs(req->queue->meta), req->queue->epoch_participant);
+	if (req->thin.epoch != 0)
+		return;
+	req->thin.epoch = meta_epoch_enter(meta_io_epochs(req->queue->meta), req->queue->epoch_participant);
+	req->thin.store = thin_store(thin_of(req));
+}
+
+bool thin_same_head(struct ioc_request *req)
+{
+	return req->thin.store == thin_store(thin_of(req));
 }
 
 static void unpin_leaves(struct ioc_request *req)
 {
+	if (req->thin.end_leaf)
+		meta_leaf_unpin(req->thin.end_leaf);
+	req->thin.end_leaf = NULL;
 	while (req->thin.leaf_count > 0)
 		meta_leaf_unpin(req->thin.leaves[--req->thin.leaf_count]);
 }
@@ -136,15 +146,30 @@ void thin_end_slice(struct ioc_request *req)
 
 void thin_fail(struct ioc_request *req, int error)
 {
+	void (*next)(struct ioc_request *req) = req->thin.range_next;
+
 	thin_end_slice(req);
-	queue_finish(req, error);
+	req->thin.range_next = NULL;
+	req->thin.wait.result = error;
+	if (next) /* a part of another operation, which has something to put right */
+		next(req);
+	else
+		queue_finish(req, error);
 }
 
 /* ---- leaves and entries ------------------------------------------------------------------- */
 
+void thin_load(struct ioc_request *req, struct meta_store *store, uint64_t leaf_number,
+	       void (*again)(struct ioc_request *req))
+{
+	/* Before the epoch is left, which keeps the store alive; `again` is a message to this thread. */
+	meta_map_load(store, leaf_number, thin_wait(req, again));
+	thin_end_slice(req);
+}
+
 int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req))
 {
-	struct meta_store *store = thin_of(req)->store;
+	struct meta_store *store = req->thin.store;
 	uint64_t first = req->thin.slice_offset / LEAF_BYTES;
 	uint64_t last = (req->thin.slice_offset + req->thin.slice_bytes - 1) / LEAF_BYTES;
 
@@ -152,9 +177,13 @@ int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *r
 	for (uint64_t number = first; number <= last; number++) {
 		int rc = meta_map_pin(store, number, &req->thin.leaves[number - first]);
 		if (rc == META_MISS) {
-			thin_end_slice(req);
-			meta_map_load(store, number, thin_wait(req, again));
+			thin_load(req, store, number, again);
 			return rc;
+		}
+		if (rc == META_BUSY) {
+			thin_end_slice(req);
+			meta_wait_fold(req->queue->meta, thin_wait(req, again));
+			return META_MISS;
 		}
 		if (rc < 0)
 			return rc;
@@ -300,14 +329,23 @@ void thin_finish_write(struct ioc_request *req)
 
 /* ---- submit ------------------------------------------------------------------------------- */
 
+static bool only_reads(enum ioc_op op)
+{
+	return op == IOC_OP_READ || op == IOC_OP_SEEK_DATA || op == IOC_OP_SEEK_HOLE;
+}
+
 static void thin_submit(struct ioc_bd *bd, struct ioc_request *req)
 {
+	bool frozen = thin_of(req)->snapshot != NULL;
+
 	(void)bd;
 	/* Only what has to be: the I/O arrays are filled as they are used. */
 	req->thin.epoch = 0;
 	req->thin.cursor = 0;
 	req->thin.length = req->length;
 	req->thin.leaf_count = 0;
+	req->thin.end_leaf = NULL;
+	req->thin.range_next = NULL;
 	req->thin.allocated = 0;
 	req->thin.reserved = 0;
 	req->thin.bounce = NULL;
@@ -318,6 +356,10 @@ static void thin_submit(struct ioc_bd *bd, struct ioc_request *req)
 	req->thin.held_since_ns = 0;
 	req->thin.wait.result = 0;
 	req->thin.error = 0;
+	if (frozen && !only_reads(req->op)) {
+		queue_finish(req, req->op == IOC_OP_FLUSH ? 0 : -EROFS);
+		return;
+	}
 	switch (req->op) {
 	case IOC_OP_READ:
 		return thin_read(req);
@@ -342,16 +384,16 @@ const struct ioc_bd_ops thin_ops = { .kind = "thin", .submit = thin_submit };
 
 /* ---- open, close -------------------------------------------------------------------------- */
 
-static struct thin_disk *find_open(struct ioc_pool *pool, struct meta_disk *disk)
+static struct thin_disk *find_open(struct ioc_pool *pool, struct meta_disk *disk, struct meta_snapshot *snapshot)
 {
 	struct thin_disk *thin = pool->disks;
 
-	while (thin && thin->disk != disk)
+	while (thin && (thin->disk != disk || thin->snapshot != snapshot))
 		thin = thin->next;
 	return thin;
 }
 
-static struct thin_disk *thin_new(struct ioc_pool *pool, struct meta_disk *disk)
+static struct thin_disk *thin_new(struct ioc_pool *pool, struct meta_disk *disk, struct meta_snapshot *snapshot)
 {
 	struct thin_disk *thin = calloc(1, sizeof(*thin));
 
@@ -361,7 +403,12 @@ static struct thin_disk *thin_new(struct ioc_pool *pool, struct meta_disk *disk)
 	thin->pool = pool;
 	thin->meta = pool->meta;
 	thin->disk = disk;
-	thin->store = meta_io_store(disk);
+	thin->snapshot = snapshot;
+	if (snapshot) {
+		struct meta_snapshot_info info;
+		meta_snapshot_info(snapshot, &info);
+		thin->frozen_bytes = info.size_bytes;
+	}
 	gate_init(&thin->gate);
 	thin->next = pool->disks;
 	pool->disks = thin;
@@ -374,26 +421,37 @@ int ioc_disk_open(struct ioc_pool *pool, struct meta_disk *disk, struct ioc_bd *
 
 	if (rc < 0)
 		return rc;
-	pthread_mutex_lock(&pool->lock);
-	struct thin_disk *thin = find_open(pool, disk);
-	if (!thin)
-		thin = thin_new(pool, disk);
-	if (thin)
-		thin->opens++;
-	pthread_mutex_unlock(&pool->lock);
-	if (!thin) {
-		meta_disk_close(disk);
-		return base_error_set_errno(err, -ENOMEM, "opening a disk");
-	}
-	*ret = &thin->bd;
-	return 0;
+	*ret = thin_open(pool, disk, NULL);
+	if (*ret)
+		return 0;
+	meta_disk_close(disk);
+	return base_error_set_errno(err, -ENOMEM, "opening a disk");
 }
 
 void ioc_disk_close(struct ioc_bd *bd)
 {
+	struct meta_disk *disk = ioc_disk_meta(bd);
+
+	thin_close(bd);
+	meta_disk_close(disk);
+}
+
+struct ioc_bd *thin_open(struct ioc_pool *pool, struct meta_disk *disk, struct meta_snapshot *snapshot)
+{
+	pthread_mutex_lock(&pool->lock);
+	struct thin_disk *thin = find_open(pool, disk, snapshot);
+	if (!thin)
+		thin = thin_new(pool, disk, snapshot);
+	if (thin)
+		thin->opens++;
+	pthread_mutex_unlock(&pool->lock);
+	return thin ? &thin->bd : NULL;
+}
+
+void thin_close(struct ioc_bd *bd)
+{
 	struct thin_disk *thin = container_of(bd, struct thin_disk, bd), **at;
 	struct ioc_pool *pool = thin->pool;
-	struct meta_disk *disk = thin->disk;
 
 	pthread_mutex_lock(&pool->lock);
 	bool last = --thin->opens == 0;
@@ -406,7 +464,6 @@ void ioc_disk_close(struct ioc_bd *bd)
 		gate_done(&thin->gate);
 		free(thin);
 	}
-	meta_disk_close(disk);
 }
 
 struct meta_disk *ioc_disk_meta(struct ioc_bd *bd)

@@ -203,31 +203,49 @@ void thin_start_io(struct ioc_request *req, void (*io_done)(struct ioc_request *
 
 /* ---- edges -------------------------------------------------------------------------------- */
 
-/* Where the block of an edge is, or chunk 0 when it is not valid: then it reads as zero already. Its leaf is in
- * memory (pinned, or looked for since the gate was entered in this epoch). */
-static struct pchunk edge_block(struct ioc_request *req, const struct thin_edge *edge, uint32_t *ret_in_chunk)
+bool thin_find_edges(struct ioc_request *req, bool copy_up, void (*again)(struct ioc_request *req))
 {
-	uint64_t block = edge->offset / BLOCK_BYTES;
+	struct meta_store *store = req->thin.store, *missing;
+	uint32_t sources[CHUNK_BLOCKS];
 	struct meta_leaf *leaf;
 
-	*ret_in_chunk = (uint32_t)(block % CHUNK_BLOCKS * BLOCK_BYTES);
-	if (edge->bytes == 0 || meta_map_find(thin_of(req)->store, edge->offset / LEAF_BYTES, &leaf) != 0)
-		return (struct pchunk){ 0 };
-	meta_entry entry = meta_leaf_entry(leaf, (unsigned)(edge->offset / CHUNK_BYTES % LEAF_CHUNKS));
-	if (!(meta_entry_valid(entry) >> (block % CHUNK_BLOCKS) & 1))
-		return (struct pchunk){ 0 };
-	return meta_entry_chunk(entry);
+	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++) {
+		struct thin_edge *edge = &req->thin.edges[i];
+		uint64_t chunk = edge->offset / CHUNK_BYTES;
+		unsigned block = (unsigned)(edge->offset % CHUNK_BYTES / BLOCK_BYTES);
+		edge->from = edge->to = (struct pchunk){ 0 };
+		if (edge->bytes == 0)
+			continue;
+		int rc = meta_map_find(store, edge->offset / LEAF_BYTES, &leaf);
+		meta_entry entry = rc == 0 ? meta_leaf_entry(leaf, (unsigned)(chunk % LEAF_CHUNKS)) : 0;
+		if (rc == META_MISS) {
+			thin_load(req, store, edge->offset / LEAF_BYTES, again);
+			return false;
+		}
+		if (!copy_up || (meta_entry_valid(entry) >> block & 1)) {
+			if (meta_entry_valid(entry) >> block & 1)
+				edge->from = edge->to = meta_entry_chunk(entry);
+			continue;
+		}
+		if (meta_map_resolve(store, chunk, (uint16_t)(1u << block), sources, &missing) != 0) {
+			thin_load(req, missing, edge->offset / LEAF_BYTES, again);
+			return false;
+		}
+		edge->from.n = sources[block];
+		edge->to = meta_entry_chunk(entry);
+	}
+	return true;
 }
 
 static void edges_started(struct ioc_request *req, enum ioc_io_kind kind, void (*done)(struct ioc_request *req))
 {
-	uint32_t in_chunk;
-
 	thin_io_begin(req, done);
 	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++) {
-		struct pchunk chunk = edge_block(req, &req->thin.edges[i], &in_chunk);
-		if (chunk.n != 0)
-			thin_start_block(req, kind, chunk, in_chunk, req->thin.bounce->memory + i * BLOCK_BYTES);
+		const struct thin_edge *edge = &req->thin.edges[i];
+		if (edge->from.n != 0)
+			thin_start_block(req, kind, kind == IOC_IO_READ ? edge->from : edge->to,
+					 (uint32_t)round_down_to(edge->offset % CHUNK_BYTES, BLOCK_BYTES),
+					 req->thin.bounce->memory + i * BLOCK_BYTES);
 	}
 	thin_io_end(req);
 }
@@ -235,7 +253,6 @@ static void edges_started(struct ioc_request *req, enum ioc_io_kind kind, void (
 static void edges_written(struct ioc_request *req)
 {
 	bounce_put(req);
-	req->thin.edges[0].bytes = req->thin.edges[1].bytes = 0;
 	req->thin.edge_next(req);
 }
 
@@ -247,7 +264,7 @@ static void edges_read(struct ioc_request *req)
 	}
 	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++) {
 		const struct thin_edge *edge = &req->thin.edges[i];
-		if (edge->bytes)
+		if (edge->from.n != 0)
 			memset(req->thin.bounce->memory + i * BLOCK_BYTES + edge->offset % BLOCK_BYTES, 0,
 			       edge->bytes);
 	}
@@ -262,11 +279,10 @@ static void edges_bounced(struct ioc_request *req)
 
 void thin_zero_edges(struct ioc_request *req, void (*next)(struct ioc_request *req))
 {
-	uint32_t in_chunk;
 	bool any = false;
 
 	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++)
-		any |= edge_block(req, &req->thin.edges[i], &in_chunk).n != 0;
+		any |= req->thin.edges[i].from.n != 0;
 	req->thin.error = 0;
 	req->thin.edge_next = next;
 	if (!any)

@@ -17,6 +17,10 @@
  *
  * ALLOCATE with IOC_GROW makes the disk longer when it has its space, at the end.
  *
+ * Above a snapshot what is cleared is marked as zero, and a ragged end in a block
+ * that a layer below shows copies that one block into the head, which can need
+ * space: a discard of whole blocks never does.
+ *
  * Failure modes: as for writes; the slices that were done stay done.
  */
 #include <assert.h>
@@ -41,7 +45,9 @@ static bool frees(struct ioc_request *req)
  * is left. */
 static void effect(struct ioc_request *req, unsigned i, uint16_t *ret_clear, bool *ret_needs_chunk)
 {
-	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
+	struct plan_slice slice = {
+		.offset = req->thin.slice_offset, .bytes = req->thin.slice_bytes, .entries = req->thin.entries
+	};
 	meta_entry entry = req->thin.entries[i];
 	uint16_t covered = plan_covered(&slice, i);
 
@@ -49,18 +55,41 @@ static void effect(struct ioc_request *req, unsigned i, uint16_t *ret_clear, boo
 	*ret_clear = 0;
 	if (req->op == IOC_OP_ALLOCATE)
 		return;
-	if ((meta_entry_valid(entry) & covered) ||
+	uint16_t below = meta_store_below(req->thin.store, req->thin.slice_offset / CHUNK_BYTES + i);
+	if ((meta_entry_valid(entry) & covered) || (covered & below & (uint16_t)~meta_entry_zero(entry)) ||
 	    (frees(req) && meta_entry_chunk(entry).n != 0 && covered == UINT16_MAX))
 		*ret_clear = covered;
 }
 
+static unsigned edge_entry(const struct ioc_request *req, const struct thin_edge *edge)
+{
+	return (unsigned)(edge->offset / CHUNK_BYTES - req->thin.slice_offset / CHUNK_BYTES);
+}
+
+/* An edge in a block that a layer below shows: the head gets the block. */
+static bool is_copied_up(const struct thin_edge *edge)
+{
+	return edge->bytes != 0 && edge->from.n != 0 && edge->from.n != edge->to.n;
+}
+
+static uint64_t copied_up_entries(const struct ioc_request *req)
+{
+	uint64_t which = 0;
+
+	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++)
+		if (is_copied_up(&req->thin.edges[i]))
+			which |= UINT64_C(1) << edge_entry(req, &req->thin.edges[i]);
+	return which;
+}
+
+/* The edges have been found. */
 static void look(struct ioc_request *req)
 {
 	uint16_t clear;
 	bool needs_chunk;
 
 	thin_read_entries(req);
-	req->thin.changes = 0;
+	req->thin.changes = copied_up_entries(req);
 	for (unsigned i = 0; i < req->thin.chunks; i++) {
 		effect(req, i, &clear, &needs_chunk);
 		if (clear || needs_chunk)
@@ -111,6 +140,11 @@ static void grow_entered(struct ioc_request *req)
 	struct meta_disk *disk = thin_of(req)->disk;
 	uint64_t end = req->offset + req->length;
 
+	if (!thin_same_head(req)) {
+		thin_end_slice(req);
+		range_slice(req);
+		return;
+	}
 	if (end <= meta_disk_size(disk)) {
 		thin_end_slice(req);
 		thin_finish_write(req);
@@ -141,7 +175,12 @@ static void finish(struct ioc_request *req)
 
 	if (!grows) {
 		thin_end_slice(req);
-		thin_finish_write(req);
+		if (req->thin.range_next) {
+			req->thin.wait.result = 0;
+			req->thin.range_next(req);
+		} else {
+			thin_finish_write(req);
+		}
 	} else if (thin_load_end(req, after_wait) && thin_enter(req, UINT64_MAX, true, grow_entered)) {
 		grow_entered(req);
 	}
@@ -159,6 +198,24 @@ static void slice_done(struct ioc_request *req)
 		range_slice(req);
 }
 
+static uint16_t copied_up_blocks(const struct ioc_request *req, unsigned entry)
+{
+	uint16_t blocks = 0;
+
+	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++)
+		if (is_copied_up(&req->thin.edges[i]) && edge_entry(req, &req->thin.edges[i]) == entry)
+			blocks |= (uint16_t)(1u << (req->thin.edges[i].offset % CHUNK_BYTES / BLOCK_BYTES));
+	return blocks;
+}
+
+/* An edge may have been written into a new chunk. */
+static void abandon(struct ioc_request *req)
+{
+	for (uint64_t left = req->thin.allocated; left; left &= left - 1)
+		meta_chunk_abandon(thin_of(req)->disk, meta_entry_chunk(req->thin.entries[__builtin_ctzll(left)]));
+	req->thin.allocated = 0;
+}
+
 static void apply(struct ioc_request *req)
 {
 	struct meta_disk *disk = thin_of(req)->disk;
@@ -166,18 +223,23 @@ static void apply(struct ioc_request *req)
 	bool needs_chunk;
 
 	if (req->thin.error < 0) {
+		abandon(req);
 		thin_fail(req, req->thin.error);
 		return;
 	}
 	for (uint64_t left = req->thin.changes; left; left &= left - 1) {
 		unsigned index, i = (unsigned)__builtin_ctzll(left);
 		struct meta_leaf *leaf = thin_leaf_of(req, i, &index);
+		uint16_t copied = copied_up_blocks(req, i);
 		effect(req, i, &clear, &needs_chunk);
-		if (req->thin.allocated >> i & 1)
-			meta_change_add(disk, leaf, index, meta_entry_chunk(req->thin.entries[i]), 0);
-		else
+		if (copied || (req->thin.allocated >> i & 1)) {
+			meta_change_add(disk, leaf, index, meta_entry_chunk(req->thin.entries[i]), copied);
+			req->thin.reserved--;
+		}
+		if (clear) {
 			meta_change_remove(disk, leaf, index, clear, frees(req));
-		req->thin.reserved--;
+			req->thin.reserved--;
+		}
 	}
 	req->thin.allocated = 0;
 	slice_done(req);
@@ -203,12 +265,26 @@ static void entered(struct ioc_request *req)
 		range_slice(req);
 		return;
 	}
-	look(req);
-	if (!thin_reserve(req, 0, after_wait))
+	if (!thin_same_head(req)) {
+		thin_end_slice(req);
+		range_slice(req);
 		return;
-	if (!frees(req) && !thin_allocate(req, req->thin.changes, after_wait))
-		return;
+	}
 	find_edges(req);
+	if (!thin_find_edges(req, true, after_wait))
+		return;
+	look(req);
+	/* Above other layers an entry may change twice: an edge is added to it, the rest removed. */
+	unsigned twice = (unsigned)__builtin_popcountll(req->thin.changes);
+	uint64_t allocate = frees(req) ? copied_up_entries(req) : req->thin.changes;
+	if (!thin_reserve(req, meta_store_is_layered(req->thin.store) ? twice : 0, after_wait) ||
+	    !thin_allocate(req, allocate, after_wait))
+		return;
+	for (unsigned i = 0; i < ARRAY_LEN(req->thin.edges); i++) {
+		struct thin_edge *edge = &req->thin.edges[i];
+		if (is_copied_up(edge))
+			edge->to = meta_entry_chunk(req->thin.entries[edge_entry(req, edge)]);
+	}
 	thin_zero_edges(req, apply);
 }
 
@@ -216,7 +292,7 @@ static void entered(struct ioc_request *req)
 static bool skip_holes(struct ioc_request *req)
 {
 	uint64_t at = req->offset + req->thin.cursor,
-		 number = meta_map_next_leaf(thin_of(req)->store, at / LEAF_BYTES);
+		 number = meta_map_next_visible(req->thin.store, at / LEAF_BYTES);
 
 	if (number == UINT64_MAX || number * LEAF_BYTES >= req->offset + req->thin.length)
 		return false;

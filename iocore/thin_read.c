@@ -7,6 +7,9 @@
  * before the epoch has drained, so the worst that a racing write, discard or
  * resize can do is to decide whether the old or the new content is read.
  *
+ * Of a disk above a snapshot, or of a snapshot, each block is looked for through
+ * the layers (meta_map_resolve); what is found is read in the same way.
+ *
  * Bytes past the end of the disk read as zero, whatever their block holds.
  *
  * Happy path: find leaf, plan, one device read per run of chunks, answer.
@@ -37,7 +40,10 @@ static void slice_done(struct ioc_request *req)
 
 static void start(struct ioc_request *req)
 {
-	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
+	struct plan_slice slice = { .offset = req->thin.slice_offset,
+				    .bytes = req->thin.slice_bytes,
+				    .entries = req->thin.entries,
+				    .sources = req->thin.layered ? req->thin.sources : NULL };
 
 	plan_read(&slice, &req->thin.plan);
 	req->thin.slice_bytes = req->thin.plan.bytes;
@@ -52,21 +58,37 @@ static void loaded(struct ioc_request *req)
 		read_slice(req);
 }
 
+static bool look_through(struct ioc_request *req)
+{
+	uint64_t chunk = req->thin.slice_offset / CHUNK_BYTES;
+	struct meta_store *missing;
+
+	for (unsigned i = 0; i < req->thin.chunks; i++) {
+		if (meta_map_resolve(req->thin.store, chunk + i, UINT16_MAX, req->thin.sources[i], &missing) == 0)
+			continue;
+		thin_load(req, missing, (chunk + i) / LEAF_CHUNKS, loaded);
+		return false;
+	}
+	return true;
+}
+
 /* False: a leaf is not in memory and is being loaded. */
 static bool look_up(struct ioc_request *req)
 {
-	struct meta_store *store = thin_of(req)->store;
+	struct meta_store *store = req->thin.store;
 	uint64_t chunk = req->thin.slice_offset / CHUNK_BYTES, number = UINT64_MAX;
 	struct meta_leaf *leaf = NULL;
 
 	req->thin.chunks = (unsigned)((req->thin.slice_offset + req->thin.slice_bytes - 1) / CHUNK_BYTES - chunk + 1);
+	req->thin.layered = meta_store_is_layered(store);
+	if (req->thin.layered)
+		return look_through(req);
 	for (unsigned i = 0; i < req->thin.chunks; i++) {
 		if ((chunk + i) / LEAF_CHUNKS != number) {
 			number = (chunk + i) / LEAF_CHUNKS;
 			int rc = meta_map_find(store, number, &leaf);
 			if (rc == META_MISS) {
-				thin_end_slice(req);
-				meta_map_load(store, number, thin_wait(req, loaded));
+				thin_load(req, store, number, loaded);
 				return false;
 			}
 			if (rc == META_HOLE)
@@ -90,7 +112,7 @@ static void read_past_end(struct ioc_request *req)
 
 static void read_slice(struct ioc_request *req)
 {
-	uint64_t offset = req->offset + req->thin.cursor, size = meta_disk_size(thin_of(req)->disk);
+	uint64_t offset = req->offset + req->thin.cursor, size = thin_size(thin_of(req));
 	uint32_t sector, memory;
 
 	if (offset >= size) {

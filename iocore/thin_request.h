@@ -33,6 +33,9 @@ struct thin_io {
 struct thin_edge {
 	uint64_t offset;
 	uint32_t bytes; /* 0: none */
+	/* Found by thin_find_edges(): */
+	struct pchunk from; /* where the block is now; 0: it reads as zero, nothing is to do */
+	struct pchunk to;   /* where it goes; another chunk: it was in a layer below, and is the head's then */
 };
 
 struct thin_request {
@@ -55,14 +58,21 @@ struct thin_request {
 	uint64_t slice_bytes;
 	unsigned chunks;
 	unsigned slices;       /* done, of a long range */
+	void (*range_next)(struct ioc_request *req); /* a range within another operation: what to do at its end */
+	uint64_t resize_bytes; /* of that operation */
 	meta_entry entries[PLAN_CHUNKS_MAX + 1];
 	struct meta_leaf *leaves[2]; /* pinned for a writer */
 	unsigned leaf_count;
+	struct meta_leaf *end_leaf;  /* of the disk's end, pinned too; may be NULL */
+	struct meta_store *store;    /* the head, since the epoch was pinned */
+	uint32_t sources[PLAN_CHUNKS_MAX + 1][CHUNK_BLOCKS]; /* of a read through layers */
+	bool layered;                /* sources, not entries, say where to read */
 	bool force_exclusive;
 	bool grows;
 	uint64_t held_since_ns; /* when the request was first held for space; 0 = never */
 	bool claimed;           /* a thick disk was promised more than its size: to be fitted again */
 	struct plan_needs needs;
+	struct pchunk ragged[2];     /* where the blocks of its two ends are now, 0 = they read as zero */
 	uint64_t allocated; /* bit i: entries[i] has a chunk that this request allocated and that is in no map yet */
 	uint64_t changes;   /* bit i: entry i changes on completion; a log slot is reserved for each */
 	unsigned reserved;  /* log slots in hand */

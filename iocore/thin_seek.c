@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SEEK_DATA and SEEK_HOLE: data is a valid block, at block granularity.
+ * SEEK_DATA and SEEK_HOLE: data is a valid block, of whichever layer, at block granularity.
  *
  * The index makes it cheap: leaves that are neither in memory nor present are
  * skipped without being read, so a seek through a sparse disk of 64 TiB reads
@@ -38,28 +38,39 @@ static void found(struct ioc_request *req, uint64_t offset, uint64_t size)
 }
 
 /* The first block of the leaf at or after `block` (counted in the leaf) that is data or not, as wanted; LEAF_CHUNKS *
- * CHUNK_BLOCKS: none. */
-static unsigned scan_leaf(struct meta_leaf *leaf, unsigned block, bool want_data)
+ * CHUNK_BLOCKS: none. META_MISS: *ret_missing must be read first. */
+static int scan_leaf(struct ioc_request *req, uint64_t leaf_number, unsigned block, bool want_data, unsigned *ret_block,
+		     struct meta_store **ret_missing)
 {
-	for (; block < LEAF_CHUNKS * CHUNK_BLOCKS; block++) {
-		uint16_t valid = meta_entry_valid(meta_leaf_entry(leaf, block / CHUNK_BLOCKS));
-		if (((valid >> (block % CHUNK_BLOCKS)) & 1) == want_data)
-			break;
+	uint32_t sources[CHUNK_BLOCKS];
+
+	for (; block < LEAF_CHUNKS * CHUNK_BLOCKS; block = block / CHUNK_BLOCKS * CHUNK_BLOCKS + CHUNK_BLOCKS) {
+		int rc = meta_map_resolve(req->thin.store, leaf_number * LEAF_CHUNKS + block / CHUNK_BLOCKS,
+					  UINT16_MAX, sources, ret_missing);
+		if (rc != 0)
+			return rc;
+		for (unsigned b = block % CHUNK_BLOCKS; b < CHUNK_BLOCKS; b++) {
+			if ((sources[b] != 0) != want_data)
+				continue;
+			*ret_block = block / CHUNK_BLOCKS * CHUNK_BLOCKS + b;
+			return 0;
+		}
 	}
-	return block;
+	*ret_block = LEAF_CHUNKS * CHUNK_BLOCKS;
+	return 0;
 }
 
 static void seek_on(struct ioc_request *req)
 {
-	struct meta_store *store = thin_of(req)->store;
-	uint64_t size = meta_disk_size(thin_of(req)->disk);
+	uint64_t size = thin_size(thin_of(req));
 	bool want_data = req->op == IOC_OP_SEEK_DATA;
-	struct meta_leaf *leaf;
+	struct meta_store *missing;
+	unsigned hit;
 
 	thin_pin_epoch(req);
 	for (;;) {
 		uint64_t at = req->offset + req->thin.cursor, number = at / LEAF_BYTES;
-		uint64_t next = meta_map_next_leaf(store, number);
+		uint64_t next = meta_map_next_visible(req->thin.store, number);
 		if (at >= size || (want_data && (next == UINT64_MAX || next * LEAF_BYTES >= size)))
 			return found(req, size, size);
 		if (next != number) { /* a hole up to there */
@@ -68,16 +79,10 @@ static void seek_on(struct ioc_request *req)
 			req->thin.cursor = next * LEAF_BYTES - req->offset;
 			continue;
 		}
-		int rc = meta_map_find(store, number, &leaf);
-		if (rc == META_MISS) {
-			thin_end_slice(req);
-			meta_map_load(store, number, thin_wait(req, loaded));
+		if (scan_leaf(req, number, (unsigned)(at % LEAF_BYTES / BLOCK_BYTES), want_data, &hit, &missing) != 0) {
+			thin_load(req, missing, number, loaded);
 			return;
 		}
-		unsigned block = (unsigned)(at % LEAF_BYTES / BLOCK_BYTES);
-		unsigned hit = rc == 0     ? scan_leaf(leaf, block, want_data)
-			       : want_data ? LEAF_CHUNKS * CHUNK_BLOCKS
-					   : block;
 		if (hit < LEAF_CHUNKS * CHUNK_BLOCKS)
 			return found(req, number * LEAF_BYTES + hit * BLOCK_BYTES, size);
 		req->thin.cursor = (number + 1) * LEAF_BYTES - req->offset;
@@ -86,7 +91,7 @@ static void seek_on(struct ioc_request *req)
 
 void thin_seek(struct ioc_request *req)
 {
-	if (req->offset >= meta_disk_size(thin_of(req)->disk))
+	if (req->offset >= thin_size(thin_of(req)))
 		queue_finish(req, -ENXIO);
 	else
 		seek_on(req);

@@ -14,8 +14,8 @@
  * shrink may have left bytes there. The new size goes with the last slice.
  *
  * A write of part of a block that is not valid yet writes that whole block: the
- * rest of it is zero. Nothing else is copied or zeroed, so a 4 KiB write into a
- * fresh chunk writes 4 KiB.
+ * rest of it is what a layer below has there, or zero. Nothing else is copied or
+ * zeroed, so a 4 KiB write into a fresh chunk, or after a snapshot, writes 4 KiB.
  *
  * Failure modes: -ENOSPC when space was called back, a commit made, and there is
  * still none; an I/O error leaves the map as it was: chunks that were allocated
@@ -41,7 +41,9 @@ static uint64_t slice_end(const struct ioc_request *req)
 
 static void change_map(struct ioc_request *req)
 {
-	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
+	struct plan_slice slice = {
+		.offset = req->thin.slice_offset, .bytes = req->thin.slice_bytes, .entries = req->thin.entries
+	};
 	struct meta_disk *disk = thin_of(req)->disk;
 
 	/* The size first: a commit in between must not find data past the end. A longer disk without its data reads
@@ -99,7 +101,9 @@ static void written(struct ioc_request *req)
 
 static void start(struct ioc_request *req)
 {
-	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
+	struct plan_slice slice = {
+		.offset = req->thin.slice_offset, .bytes = req->thin.slice_bytes, .entries = req->thin.entries
+	};
 
 	plan_write(&slice, &req->thin.plan);
 	assert(req->thin.plan.bytes == req->thin.slice_bytes); /* one step a chunk at most */
@@ -118,16 +122,18 @@ static void merge(struct ioc_request *req)
 	start(req);
 }
 
-/* Fills the block of one ragged end: from the device where it is valid, else zeros. */
-static void fill_block(struct ioc_request *req, uint64_t block_byte)
+/* Fills the block of one ragged end: from where it is now, the head's chunk or one of a layer below, else zeros. */
+static void fill_block(struct ioc_request *req, uint64_t block_byte, struct pchunk below)
 {
 	unsigned i = (unsigned)(block_byte / CHUNK_BYTES - req->thin.slice_offset / CHUNK_BYTES);
 	unsigned block = (unsigned)(block_byte % CHUNK_BYTES / BLOCK_BYTES);
 	meta_entry entry = req->thin.entries[i];
 	char *memory = req->thin.bounce->memory + (block_byte - req->thin.bounce_offset);
 
-	if (meta_entry_valid(entry) >> block & 1)
-		thin_start_block(req, IOC_IO_READ, meta_entry_chunk(entry), block * (uint32_t)BLOCK_BYTES, memory);
+	struct pchunk from = meta_entry_valid(entry) >> block & 1 ? meta_entry_chunk(entry) : below;
+
+	if (from.n != 0)
+		thin_start_block(req, IOC_IO_READ, from, block * (uint32_t)BLOCK_BYTES, memory);
 	else
 		memset(memory, 0, BLOCK_BYTES);
 }
@@ -142,9 +148,9 @@ static void bounced(struct ioc_request *req)
 		count(&req->queue->counters.rmw, 1);
 	thin_io_begin(req, merge);
 	if (head)
-		fill_block(req, first);
+		fill_block(req, first, req->thin.ragged[0]);
 	if (tail && !(head && last == first))
-		fill_block(req, last);
+		fill_block(req, last, req->thin.ragged[1]);
 	thin_io_end(req);
 }
 
@@ -176,7 +182,9 @@ static void to_device(struct ioc_request *req)
 
 static void look(struct ioc_request *req)
 {
-	struct plan_slice slice = { req->thin.slice_offset, req->thin.slice_bytes, req->thin.entries };
+	struct plan_slice slice = {
+		.offset = req->thin.slice_offset, .bytes = req->thin.slice_bytes, .entries = req->thin.entries
+	};
 	uint32_t sector, memory;
 
 	thin_alignment(req->queue->meta, &sector, &memory);
@@ -193,6 +201,32 @@ static bool needs_exclusive(const struct ioc_request *req)
 	if (planted(BUG_RMW_SHARED) && req->thin.changes == 0)
 		return false;
 	return req->thin.needs.exclusive;
+}
+
+static bool resolve_block(struct ioc_request *req, uint64_t byte, struct pchunk *ret,
+			  void (*again)(struct ioc_request *req))
+{
+	unsigned block = (unsigned)(byte % CHUNK_BYTES / BLOCK_BYTES);
+	uint32_t sources[CHUNK_BLOCKS];
+	struct meta_store *missing;
+
+	if (meta_map_resolve(req->thin.store, byte / CHUNK_BYTES, (uint16_t)(1u << block), sources, &missing) != 0) {
+		thin_load(req, missing, byte / LEAF_BYTES, again);
+		return false;
+	}
+	ret->n = sources[block];
+	return true;
+}
+
+/* Where the rest of the blocks at ragged ends is to come from. False: a leaf is being loaded, all was given back. */
+static bool look_below(struct ioc_request *req, void (*again)(struct ioc_request *req))
+{
+	req->thin.ragged[0] = req->thin.ragged[1] = (struct pchunk){ 0 };
+	if (!meta_store_is_layered(req->thin.store))
+		return true;
+	if (req->thin.needs.head && !resolve_block(req, req->thin.slice_offset, &req->thin.ragged[0], again))
+		return false;
+	return !req->thin.needs.tail || resolve_block(req, slice_end(req) - 1, &req->thin.ragged[1], again);
 }
 
 static void after_wait(struct ioc_request *req)
@@ -223,12 +257,14 @@ static void entered(struct ioc_request *req)
 	 * have moved the end of the disk before us or begun a trim: plan anew, with what is known now. */
 	bool too_weak = needs_exclusive(req) && !req->thin.gate.exclusive;
 	bool end_moved = slice_end(req) > meta_disk_size(disk) && (!req->thin.grows || meta_is_trimming(disk));
-	if (too_weak || end_moved) {
+	if (too_weak || end_moved || !thin_same_head(req)) {
 		thin_end_slice(req);
 		req->thin.force_exclusive |= too_weak;
 		write_slice(req);
 		return;
 	}
+	if (!look_below(req, after_wait))
+		return;
 	/* Again here: the end may have moved into another leaf, or its leaf may have been evicted, while we waited.
 	 */
 	if (req->thin.grows && !thin_load_end(req, after_wait))
@@ -244,6 +280,8 @@ static void entered(struct ioc_request *req)
 		gap_before(req, &req->thin.edges[0]);
 	else
 		req->thin.edges[0].bytes = 0;
+	if (req->thin.edges[0].bytes && !thin_find_edges(req, false, after_wait))
+		return;
 	if (req->thin.edges[0].bytes)
 		thin_zero_edges(req, to_device);
 	else
@@ -301,6 +339,8 @@ static void write_slice(struct ioc_request *req)
 		return;
 	}
 	look(req);
+	if (!look_below(req, after_wait))
+		return;
 	uint64_t stripes = req->thin.grows ? UINT64_MAX
 					   : gate_stripes_of(req->thin.slice_offset / CHUNK_BYTES, req->thin.chunks);
 	bool exclusive = req->thin.grows || req->thin.force_exclusive || needs_exclusive(req);

@@ -139,6 +139,7 @@ int bg_add_clear(struct meta_pool *pool, struct meta_store *store, struct meta_d
 	job->from_byte = from_byte;
 	job->cursor = from_byte / LEAF_BYTES;
 	pthread_mutex_lock(&pool->jobs_lock);
+	job->id = ++pool->last_job_id;
 	job->next = pool->jobs;
 	pool->jobs = job;
 	pthread_mutex_unlock(&pool->jobs_lock);
@@ -200,7 +201,11 @@ static void clear_some(struct meta_pool *pool, struct clear_job *job, struct db_
 {
 	struct meta_leaf *leaf;
 
-	for (unsigned i = 0; i < LEAVES_A_STEP; i++) {
+	/* A layer that died with its child was perhaps never looked at. */
+	job->result = store_load_index(job->store, NULL);
+	if (job->result < 0)
+		job->state = CLEAR_DONE;
+	for (unsigned i = 0; i < LEAVES_A_STEP && job->result == 0; i++) {
 		uint64_t number = meta_map_next_leaf(job->store, job->cursor);
 		int rc = number == UINT64_MAX ? META_HOLE : store_load_leaf_now(job->store, number, slot, &leaf);
 		if (rc < 0 || number == UINT64_MAX) {
@@ -211,6 +216,7 @@ static void clear_some(struct meta_pool *pool, struct clear_job *job, struct db_
 		if (rc == 0)
 			clear_leaf(leaf, job->from_byte);
 		job->cursor = number + 1;
+		job->leaves_done++;
 	}
 }
 
@@ -393,6 +399,8 @@ uint64_t bg_step(struct meta_pool *pool, uint64_t now_ns)
 	uint64_t again = copy_step(pool, now_ns);
 	again = earlier(again, drain_batches(pool, now_ns));
 	again = earlier(again, run_jobs(pool, now_ns, &pool->bg_slot));
+	again = earlier(again, fold_step(pool, now_ns, &pool->bg_slot));
+	again = earlier(again, layers_free_retired(pool, now_ns));
 	again = earlier(again, rediscard(pool, now_ns));
 	return earlier(again, evict(pool, now_ns));
 }
@@ -415,7 +423,7 @@ bool bg_drain_step(struct meta_pool *pool)
 bool bg_is_idle(struct meta_pool *pool)
 {
 	pthread_mutex_lock(&pool->jobs_lock);
-	bool idle = pool->jobs == NULL;
+	bool idle = pool->jobs == NULL && pool->folds == NULL;
 	pthread_mutex_unlock(&pool->jobs_lock);
 	return idle && bg_no_batches(pool);
 }

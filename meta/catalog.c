@@ -146,7 +146,7 @@ struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, cons
 	disk->pool = pool;
 	disk->number = number;
 	disk->record = *rec;
-	disk->store = store;
+	atomic_init(&disk->store, store);
 	atomic_init(&disk->size_bytes, rec->size_bytes);
 	atomic_init(&disk->kind, rec->kind);
 	atomic_init(&disk->window_goal, 1);
@@ -154,33 +154,12 @@ struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, cons
 	return disk;
 }
 
-void catalog_link_store(struct meta_store *store)
-{
-	store->refs = 1;
-	store->next = store->pool->stores;
-	store->pool->stores = store;
-}
-
-void store_put(struct meta_store *store)
-{
-	struct meta_pool *pool = store->pool;
-	struct meta_store **at = &pool->stores;
-
-	pthread_mutex_lock(&pool->catalog_lock);
-	bool last = --store->refs == 0;
-	if (last) {
-		while (*at != store)
-			at = &(*at)->next;
-		*at = store->next;
-	}
-	pthread_mutex_unlock(&pool->catalog_lock);
-	if (last)
-		store_free(store);
-}
-
 void catalog_insert(struct meta_disk *disk)
 {
-	catalog_link_store(disk->store);
+	struct meta_store *store = atomic_load(&disk->store);
+
+	store_link(store);
+	store->head_of = disk;
 	insert(disk);
 }
 
@@ -209,13 +188,13 @@ void catalog_disk_drop(struct meta_disk *disk)
 
 void catalog_disk_unmake(struct meta_disk *disk)
 {
-	store_free(disk->store);
+	store_free(atomic_load(&disk->store));
 	catalog_disk_drop(disk);
 }
 
 void disk_free(struct meta_disk *disk)
 {
-	store_put(disk->store);
+	store_put(atomic_load(&disk->store));
 	pthread_mutex_destroy(&disk->size_lock);
 	free(disk);
 }
@@ -248,15 +227,11 @@ static int load_layer(struct meta_pool *pool, uint64_t id, const struct db_value
 	if (meta_layer_decode(value->b, value->bytes, &rec) < 0)
 		return base_error_set(err, -EBADMSG, "the record of layer %" PRIu64 " is damaged; run `bdfs check`",
 				      id);
-	if (rec.parent != 0)
-		return base_error_set(err, -ENOTSUP,
-				      "layer %" PRIu64
-				      " has a parent: this pool uses snapshots, which this version can't serve",
-				      id);
 	struct meta_store *store = store_new(pool, id, &rec);
 	if (!store)
 		return base_error_set_errno(err, -ENOMEM, "layers");
-	catalog_link_store(store);
+	store_link(store);
+	store->refs = 0; /* who has it comes next */
 	atomic_fetch_add(&pool->space.mapped, rec.chunks_owned);
 	return 0;
 }
@@ -312,8 +287,54 @@ static int load_disk(struct meta_pool *pool, const struct layer_table *table, ui
 	struct meta_disk *disk = catalog_disk_new(pool, number, &rec, store);
 	if (!disk)
 		return base_error_set_errno(err, -ENOMEM, "disks");
+	store->refs++;
+	store->head_of = disk;
 	insert(disk);
 	return 0;
+}
+
+/* Every layer's parent is in memory now. */
+static int link_layers(struct meta_pool *pool, const struct layer_table *table, struct base_error *err)
+{
+	for (struct meta_store *store = pool->stores; store; store = store->next) {
+		if (store->layer.parent == 0)
+			continue;
+		struct meta_store *parent = layer_table_find(table, store->layer.parent);
+		if (!parent)
+			return base_error_set(err, -EBADMSG,
+					      "layer %" PRIu64 " has a parent, %" PRIu64
+					      ", that is not there; run `bdfs check`",
+					      store->layer_id, store->layer.parent);
+		store_set_parent(store, parent, store->layer.overlap_bytes);
+	}
+	for (struct meta_store *store = pool->stores; store; store = store->next) {
+		struct meta_store *slow = store, *fast = store;
+		while (fast && (fast = atomic_load(&fast->parent)) && (fast = atomic_load(&fast->parent))) {
+			slow = atomic_load(&slow->parent);
+			if (slow == fast)
+				return base_error_set(err, -EBADMSG,
+						      "the parents of layer %" PRIu64
+						      " come round in a ring; run `bdfs check`",
+						      store->layer_id);
+		}
+	}
+	return 0;
+}
+
+static int load_snapshots(struct meta_pool *pool, struct db_txn *txn, struct base_error *err)
+{
+	struct db_key key = { 0 };
+	struct db_value value;
+	int rc;
+
+	while ((rc = db_next(txn, DB_SNAPSHOT, &key, false, &value)) == 0) {
+		rc = snapshots_load_one(pool, &key, &value, err);
+		if (rc < 0)
+			return rc;
+	}
+	if (rc == DB_NOT_FOUND)
+		return 0;
+	return base_error_set(err, rc, "database snapshot has a record that can't be read; run `bdfs check`");
 }
 
 /* Calls fn with each record of a database whose key is one number. */
@@ -352,18 +373,19 @@ static int start_jobs(struct meta_pool *pool, struct base_error *err)
 			continue;
 		rc = store_load_index(store, err);
 		if (rc == 0)
-			rc = bg_add_clear(pool, store, NULL, 0);
-		if (rc == 0)
-			store->refs--; /* the job's is the only reference */
+			rc = bg_add_clear(pool, store, NULL, 0); /* the job's is the only reference */
 	}
+	for (struct meta_store *store = pool->stores; store && rc == 0; store = store->next)
+		fold_consider(store);
 	for (size_t i = 0; i < DISK_HASH && rc == 0; i++) {
 		for (struct meta_disk *disk = pool->by_number[i]; disk && rc == 0; disk = disk->number_next) {
 			if (disk->record.trim_above_bytes == UINT64_MAX)
 				continue;
 			atomic_store(&disk->trimming, true);
-			rc = store_load_index(disk->store, err);
+			struct meta_store *store = atomic_load(&disk->store);
+			rc = store_load_index(store, err);
 			if (rc == 0)
-				rc = bg_add_clear(pool, disk->store, disk, disk->record.trim_above_bytes);
+				rc = bg_add_clear(pool, store, disk, disk->record.trim_above_bytes);
 		}
 	}
 	return rc;
@@ -381,7 +403,11 @@ int catalog_load(struct meta_pool *pool, struct base_error *err)
 	if (rc == 0 && layer_table_make(pool, &table) < 0)
 		rc = base_error_set_errno(err, -ENOMEM, "layers");
 	if (rc == 0)
+		rc = link_layers(pool, &table, err);
+	if (rc == 0)
 		rc = each_record(pool, txn, DB_DISK, &table, err);
+	if (rc == 0)
+		rc = load_snapshots(pool, txn, err);
 	if (rc == 0)
 		rc = targets_load(pool, txn, err);
 	db_read_end(txn);
@@ -402,9 +428,9 @@ void catalog_claim_all(struct meta_pool *pool)
 		space_claim_init(&pool->space, &store->claim, 0, atomic_load(&store->chunks_owned));
 	for (size_t i = 0; i < DISK_HASH; i++)
 		for (struct meta_disk *disk = pool->by_number[i]; disk; disk = disk->number_next)
-			space_claim_init(&pool->space, &disk->store->claim,
+			space_claim_init(&pool->space, &meta_io_store(disk)->claim,
 					 catalog_goal_chunks(disk->record.kind, atomic_load(&disk->size_bytes)),
-					 atomic_load(&disk->store->chunks_owned));
+					 atomic_load(&meta_io_store(disk)->chunks_owned));
 }
 
 int catalog_start_jobs(struct meta_pool *pool, struct base_error *err)
@@ -423,6 +449,16 @@ static void free_job(struct clear_job *job)
 	free(job);
 }
 
+static void stores_free(struct meta_store *store)
+{
+	while (store) {
+		struct meta_store *next = store->next;
+		store_free(store);
+		store = next;
+	}
+}
+
+/* Nobody is left who could look: references count no more. */
 void catalog_free(struct meta_pool *pool)
 {
 	while (pool->jobs) {
@@ -434,11 +470,14 @@ void catalog_free(struct meta_pool *pool)
 		while (pool->by_number[i]) {
 			struct meta_disk *disk = pool->by_number[i];
 			pool->by_number[i] = disk->number_next;
-			disk_free(disk);
+			snapshots_free(disk);
+			pthread_mutex_destroy(&disk->size_lock);
+			free(disk);
 		}
 	}
-	while (pool->stores)
-		store_put(pool->stores);
+	fold_free(pool);
+	stores_free(pool->stores);
+	stores_free(pool->retired_stores);
 	free(pool->sorted);
 	targets_free(pool);
 }
@@ -450,7 +489,8 @@ void disk_window_return(struct meta_disk *disk)
 	uint64_t window = atomic_exchange(&disk->window, 0);
 
 	if ((uint32_t)window)
-		space_untake(&disk->pool->space, &disk->store->claim, (uint32_t)(window >> 32), (uint32_t)window);
+		space_untake(&disk->pool->space, &meta_io_store(disk)->claim, (uint32_t)(window >> 32),
+			     (uint32_t)window);
 	atomic_store(&disk->window_goal, 1);
 }
 
@@ -547,11 +587,12 @@ void meta_disk_info(struct meta_disk *disk, struct meta_disk_info *ret)
 	pthread_mutex_lock(&disk->pool->catalog_lock);
 	ret->record = disk->record;
 	ret->opens = disk->opens;
+	struct meta_store *store = atomic_load(&disk->store);
+	ret->allocated_bytes = atomic_load(&store->chunks_owned) * CHUNK_BYTES;
+	ret->valid_bytes = atomic_load(&store->blocks_valid) * BLOCK_BYTES;
 	pthread_mutex_unlock(&disk->pool->catalog_lock);
 	ret->number = disk->number;
 	ret->size_bytes = atomic_load(&disk->size_bytes);
-	ret->allocated_bytes = atomic_load(&disk->store->chunks_owned) * CHUNK_BYTES;
-	ret->valid_bytes = atomic_load(&disk->store->blocks_valid) * BLOCK_BYTES;
 }
 
 uint64_t meta_disk_number(const struct meta_disk *disk)
@@ -571,7 +612,7 @@ uint8_t meta_disk_kind(const struct meta_disk *disk)
 
 struct meta_store *meta_io_store(struct meta_disk *disk)
 {
-	return disk->store;
+	return atomic_load_explicit(&disk->store, memory_order_acquire);
 }
 
 /* ---- opens -------------------------------------------------------------------------------- */
@@ -579,16 +620,20 @@ struct meta_store *meta_io_store(struct meta_disk *disk)
 int meta_disk_open(struct meta_disk *disk, struct base_error *err)
 {
 	struct meta_pool *pool = disk->pool;
-	int rc = store_load_index(disk->store, err);
+	int rc = 0;
 
-	if (rc < 0)
-		return rc;
+	/* Counted first: from then on no rollback can give it a head with other layers below. */
 	pthread_mutex_lock(&pool->catalog_lock);
 	if (disk->removed)
 		rc = base_error_set(err, -ENOENT, "disk %s is being removed", disk->record.name);
 	else
 		disk->opens++;
 	pthread_mutex_unlock(&pool->catalog_lock);
+	if (rc == 0) {
+		rc = layers_load_index(pool, &disk->store, err);
+		if (rc < 0)
+			meta_disk_close(disk);
+	}
 	return rc;
 }
 

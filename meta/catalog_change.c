@@ -22,6 +22,7 @@
 #include "base/units.h"
 #include "base/uuid.h"
 #include "meta/internal.h"
+#include "meta/snapshot.h"
 
 /* ---- create ------------------------------------------------------------------------------- */
 
@@ -29,6 +30,7 @@ struct create_args {
 	struct meta_pool *pool;
 	const struct meta_disk_spec *specs;
 	size_t count;
+	struct meta_snapshot *from; /* NULL: empty disks */
 	struct meta_disk **disks; /* count structs, made before the transaction */
 };
 
@@ -98,6 +100,10 @@ static int create_one(struct mw_call *call, struct db_txn *txn, struct meta_disk
 	}
 	catalog_fill_record(spec, &rec);
 	rec.head_layer = layer_id;
+	if (args->from) {
+		layer.parent = atomic_load(&args->from->store)->layer_id;
+		layer.overlap_bytes = round_up_to(rec.size_bytes, BLOCK_BYTES);
+	}
 	struct meta_store *store = store_new(args->pool, layer_id, &layer);
 	if (!store)
 		return base_error_set_errno(call->err, -ENOMEM, "%s", spec->name);
@@ -140,10 +146,22 @@ static int check_twins(const struct meta_disk_spec *specs, size_t count, struct 
 	return rc;
 }
 
+/* The snapshot's layer gets a child. */
+static int put_parent(struct mw_call *call, struct db_txn *txn, struct meta_snapshot *from)
+{
+	struct meta_store *store = atomic_load(&from->store);
+	struct meta_layer_record layer = store->layer;
+
+	if (from->removed)
+		return base_error_set(call->err, -ENOENT, "snapshot %s is gone", from->record.name);
+	layer.children++;
+	return catalog_put_layer(txn, store->layer_id, &layer);
+}
+
 static int create_fn(struct mw_call *call, struct db_txn *txn)
 {
 	struct create_args *args = call->arg;
-	int rc = 0;
+	int rc = args->from ? put_parent(call, txn, args->from) : 0;
 
 	for (size_t i = 0; i < args->count && rc == 0; i++)
 		rc = create_one(call, txn, &args->disks[i], &args->specs[i]);
@@ -159,6 +177,11 @@ static void create_applied(struct mw_call *call)
 		event_tell(call->pool, META_EVENT_DISK_CREATED, args->disks[i]->record.name,
 			   args->disks[i]->record.size_bytes, 0);
 	}
+	if (!args->from)
+		return;
+	struct meta_store *parent = atomic_load(&args->from->store), *store = atomic_load(&args->disks[0]->store);
+	parent->layer.children++;
+	store_set_parent(store, parent, store->layer.overlap_bytes);
 }
 
 static int make_ready_to_promise(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count,
@@ -174,7 +197,13 @@ static int make_ready_to_promise(struct meta_pool *pool, const struct meta_disk_
 int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count, uint64_t *ret_numbers,
 		     struct base_error *err)
 {
-	struct create_args args = { .pool = pool, .specs = specs, .count = count };
+	return catalog_create(pool, specs, count, ret_numbers, NULL, err);
+}
+
+int catalog_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count, uint64_t *ret_numbers,
+		   struct meta_snapshot *from, struct base_error *err)
+{
+	struct create_args args = { .pool = pool, .specs = specs, .count = count, .from = from };
 	struct mw_call call = { .fn = create_fn, .applied = create_applied, .arg = &args, .err = err };
 	int rc = 0;
 
@@ -207,47 +236,75 @@ int meta_disk_create(struct meta_pool *pool, const struct meta_disk_spec *specs,
 
 /* ---- remove ------------------------------------------------------------------------------- */
 
+struct remove_args {
+	struct meta_disk *disk;
+	bool with_snapshots;
+};
+
+static int refuse_removal(struct mw_call *call, struct meta_disk *disk, bool with_snapshots, const char *holder)
+{
+	for (struct meta_snapshot *snapshot = disk->snapshots; snapshot; snapshot = snapshot->next) {
+		if (!with_snapshots)
+			return base_error_set(call->err, -EBUSY,
+					      "disk %s has %u snapshots (%s ...): remove them first, or with the disk",
+					      disk->record.name, disk->snapshot_count, snapshot->record.name);
+		if (snapshot->opens > 0)
+			return base_error_set(call->err, -EBUSY, "snapshot %s of disk %s is open: close it first",
+					      snapshot->record.name, disk->record.name);
+	}
+	if (holder)
+		return base_error_set(call->err, -EBUSY, "disk %s is mapped, as %s: unmap it first (`bdfs rmvdev`)",
+				      disk->record.name, holder);
+	if (disk->opens > 0)
+		return base_error_set(
+			call->err, -EBUSY,
+			"disk %s is open (%u times, as a file of the mount or by a device on it): close it first",
+			disk->record.name, disk->opens);
+	return 0;
+}
+
+static void unmark_removed(struct meta_disk *disk)
+{
+	pthread_mutex_lock(&disk->pool->catalog_lock);
+	for (struct meta_snapshot *snapshot = disk->snapshots; snapshot; snapshot = snapshot->next)
+		snapshot->removed = false;
+	disk->removed = false;
+	pthread_mutex_unlock(&disk->pool->catalog_lock);
+}
+
 static int remove_fn(struct mw_call *call, struct db_txn *txn)
 {
-	struct meta_disk *disk = call->arg;
-	struct meta_layer_record layer = disk->store->layer;
+	struct remove_args *args = call->arg;
+	struct meta_disk *disk = args->disk;
 	struct db_key key = db_key_u64(disk->number);
 	char holder[2 * META_DEVICE_NAME_BYTES_MAX + 32] = "a VTD";
 
 	pthread_mutex_lock(&call->pool->catalog_lock);
-	bool mapped = disk->vtds > 0;
+	bool gone = disk->removed, mapped = disk->vtds > 0;
 	if (mapped)
 		targets_describe_holder(call->pool, disk->number, holder, sizeof(holder));
-	int rc = disk->removed ? -ENOENT : disk->opens > 0 || mapped ? -EBUSY : 0;
-	if (rc == 0)
+	int rc = gone ? 0 : refuse_removal(call, disk, args->with_snapshots, mapped ? holder : NULL);
+	if (rc == 0 && !gone)
 		disk->removed = true;
+	for (struct meta_snapshot *snapshot = disk->snapshots; snapshot && rc == 0 && !gone; snapshot = snapshot->next)
+		snapshot->removed = true; /* not to be opened from now on */
 	pthread_mutex_unlock(&call->pool->catalog_lock);
-	if (rc == -ENOENT)
-		return base_error_set(call->err, rc, "disk %s is gone already", disk->record.name);
-	if (mapped && rc == -EBUSY)
-		return base_error_set(call->err, rc, "disk %s is mapped, as %s: unmap it first (`bdfs rmvdev`)",
-				      disk->record.name, holder);
-	if (rc == -EBUSY)
-		return base_error_set(
-			call->err, rc,
-			"disk %s is open (%u times, as a file of the mount or by a device on it): close it first",
-			disk->record.name, disk->opens);
-	layer.state = META_LAYER_DEAD;
-	layer.owner_disk = 0;
-	rc = catalog_put_layer(txn, disk->store->layer_id, &layer);
+	if (gone)
+		return base_error_set(call->err, -ENOENT, "disk %s is gone already", disk->record.name);
+	if (rc < 0)
+		return rc;
+	rc = disk_release_layers(disk, txn);
 	if (rc == 0)
 		rc = db_del(txn, DB_DISK, &key);
 	if (rc != 0) {
-		pthread_mutex_lock(&call->pool->catalog_lock);
-		disk->removed = false;
-		pthread_mutex_unlock(&call->pool->catalog_lock);
+		unmark_removed(disk);
 		return base_error_set_errno(call->err, rc == DB_NOT_FOUND ? -EBADMSG : rc, "%s", disk->record.name);
 	}
 	return 0;
 }
 
 /* A size that was not committed yet is nobody's any more. */
-static void forget_size(struct meta_disk *disk)
+void disk_forget_size(struct meta_disk *disk)
 {
 	struct meta_disk **at = &disk->pool->dirty_sizes;
 
@@ -262,44 +319,49 @@ static void forget_size(struct meta_disk *disk)
 
 static void remove_applied(struct mw_call *call)
 {
-	struct meta_disk *disk = call->arg;
+	struct remove_args *args = call->arg;
 
-	disk->store->layer.state = META_LAYER_DEAD;
-	disk->store->layer.owner_disk = 0;
-	forget_size(disk);
-	space_claim_drop(&call->pool->space, &disk->store->claim);
-	catalog_unlink(disk);
-	event_tell(call->pool, META_EVENT_DISK_REMOVED, disk->record.name, 0, 0);
-	if (bg_add_clear(call->pool, disk->store, NULL, 0) < 0)
-		log_warning("no memory to free the space of disk %s now: it comes back at the next open",
-			    disk->record.name);
+	(void)disk_release_layers(args->disk, NULL);
+	disk_forget_size(args->disk);
+	space_claim_drop(&call->pool->space, &atomic_load(&args->disk->store)->claim);
+	catalog_unlink(args->disk);
+	event_tell(call->pool, META_EVENT_DISK_REMOVED, args->disk->record.name, 0, 0);
 }
 
 static void remove_undone(struct mw_call *call)
 {
-	struct meta_disk *disk = call->arg;
+	struct remove_args *args = call->arg;
 
-	pthread_mutex_lock(&call->pool->catalog_lock);
-	disk->removed = false;
-	pthread_mutex_unlock(&call->pool->catalog_lock);
+	unmark_removed(args->disk);
 }
 
-int meta_disk_remove(struct meta_disk *disk, struct base_error *err)
+static int remove_disk(struct meta_disk *disk, bool with_snapshots, struct base_error *err)
 {
+	struct remove_args args = { disk, with_snapshots };
 	struct mw_call call = { .fn = remove_fn,
 				.applied = remove_applied,
 				.undone = remove_undone,
 				.may_use_reserve = true,
-				.arg = disk,
+				.arg = &args,
 				.err = err };
 
 	/* The clear job walks the leaves, so it needs the index. */
-	int rc = store_load_index(disk->store, err);
+	int rc = layers_load_index(disk->pool, &disk->store, err);
 	if (rc == 0)
 		rc = mw_call_wait(disk->pool, &call);
 	if (rc == 0)
 		disk_window_return(disk);
 	return rc;
+}
+
+int meta_disk_remove(struct meta_disk *disk, struct base_error *err)
+{
+	return remove_disk(disk, false, err);
+}
+
+int meta_disk_remove_with_snapshots(struct meta_disk *disk, struct base_error *err)
+{
+	return remove_disk(disk, true, err);
 }
 
 /* ---- rename, attributes ------------------------------------------------------------------- */
@@ -406,7 +468,7 @@ bool meta_claim_for(struct meta_disk *disk, uint64_t size_bytes)
 {
 	uint64_t goal = catalog_goal_chunks(atomic_load(&disk->kind), size_bytes);
 
-	return goal == 0 || space_claim_set(&disk->pool->space, &disk->store->claim, goal, NULL) == 0;
+	return goal == 0 || space_claim_set(&disk->pool->space, &meta_io_store(disk)->claim, goal, NULL) == 0;
 }
 
 void meta_claim_fit(struct meta_disk *disk)
@@ -414,7 +476,7 @@ void meta_claim_fit(struct meta_disk *disk)
 	uint64_t goal = catalog_goal_chunks(atomic_load(&disk->kind), atomic_load(&disk->size_bytes));
 
 	/* Never refused: it is what was granted before, or less. */
-	if (space_claim_set(&disk->pool->space, &disk->store->claim, goal, NULL) < 0)
+	if (space_claim_set(&disk->pool->space, &meta_io_store(disk)->claim, goal, NULL) < 0)
 		log_warning("the space reserved for disk %s is no longer there", disk->record.name);
 }
 
@@ -436,7 +498,25 @@ static int raise_claim(struct meta_pool *pool, struct meta_resize *resize)
 	if (goal <= catalog_goal_chunks(atomic_load(&disk->kind), atomic_load(&disk->size_bytes)))
 		return 0;
 	catalog_recall_windows(pool);
-	return space_claim_set(&pool->space, &disk->store->claim, goal, NULL);
+	return space_claim_set(&pool->space, &meta_io_store(disk)->claim, goal, NULL);
+}
+
+/* What a shrink cuts off never shows again. The block that the new end lies in is the head's own by now, or zero (see
+ * iocore/thin_size.c), so it is cut off too. */
+static uint64_t lowered(struct meta_store *store, uint64_t size_bytes)
+{
+	return MIN(store->layer.overlap_bytes, round_down_to(size_bytes, BLOCK_BYTES));
+}
+
+static int lower_overlap(struct db_txn *txn, const struct meta_resize *resize)
+{
+	struct meta_store *store = atomic_load(&resize->disk->store);
+	struct meta_layer_record layer = store->layer;
+
+	layer.overlap_bytes = lowered(store, resize->size_bytes);
+	if (layer.overlap_bytes == store->layer.overlap_bytes)
+		return 0;
+	return catalog_put_layer(txn, store->layer_id, &layer);
 }
 
 /*
@@ -487,26 +567,30 @@ static int resize_fn(struct mw_call *call, struct db_txn *txn)
 	if (resize->size_bytes < old_bytes)
 		rec->trim_above_bytes = MIN(rec->trim_above_bytes, round_up_to(resize->size_bytes, BLOCK_BYTES));
 	call->arg = &rc_call->change;
-	return put_changed(call, txn);
+	rc = put_changed(call, txn);
+	return rc == 0 && resize->size_bytes < old_bytes ? lower_overlap(txn, resize) : rc;
 }
 
 static void resize_applied(struct mw_call *call)
 {
 	struct resize_call *rc_call = container_of(call, struct resize_call, call);
 	struct meta_disk *disk = rc_call->resize->disk;
+	struct meta_store *store = atomic_load(&disk->store);
 	bool shrinks = rc_call->resize->size_bytes < atomic_load(&disk->size_bytes);
 
 	disk->record = rc_call->change.rec;
 	atomic_store(&disk->size_bytes, rc_call->resize->size_bytes);
 	atomic_store(&disk->kind, disk->record.kind);
-	forget_size(disk);
+	disk_forget_size(disk);
 	event_tell(call->pool, META_EVENT_DISK_RESIZED, disk->record.name, disk->record.size_bytes, 0);
 	if (!shrinks)
 		return;
+	store->layer.overlap_bytes = lowered(store, rc_call->resize->size_bytes);
+	atomic_store(&store->overlap_bytes, store->layer.overlap_bytes);
 	pthread_mutex_lock(&call->pool->jobs_lock);
 	atomic_store(&disk->trimming, true);
 	pthread_mutex_unlock(&call->pool->jobs_lock);
-	int rc = bg_add_clear(call->pool, disk->store, disk, disk->record.trim_above_bytes);
+	int rc = bg_add_clear(call->pool, store, disk, disk->record.trim_above_bytes);
 	if (rc == 0)
 		return;
 	pthread_mutex_lock(&call->pool->jobs_lock);

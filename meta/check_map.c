@@ -291,7 +291,9 @@ static int judge_chunk(struct map_pass *pass, uint32_t chunk, uint64_t at)
 
 static bool is_unsound(const struct map_pass *pass, meta_entry entry)
 {
-	return meta_entry_zero(entry) != 0 && pass->layer && !pass->layer->bad && pass->layer->rec.parent == 0;
+	/* A dead layer has let go of its parent and is being freed: nobody reads it. */
+	return meta_entry_zero(entry) != 0 && pass->layer && !pass->layer->bad && pass->layer->rec.parent == 0 &&
+	       pass->layer->rec.state == META_LAYER_LIVE;
 }
 
 static int judge_entries(struct map_pass *pass, uint64_t leaf, const meta_entry *entries)

@@ -126,7 +126,10 @@ static int copy_sizes(struct meta_pool *pool)
 static int copy_dirty(struct meta_pool *pool)
 {
 	pool->work.leaf_count = pool->work.size_count = 0;
+	/* A move of a chunk between two leaves (fold.c) is in both copies or in neither. */
+	pthread_mutex_lock(&pool->move_lock);
 	int rc = copy_leaves(pool);
+	pthread_mutex_unlock(&pool->move_lock);
 	return rc < 0 ? rc : copy_sizes(pool);
 }
 
@@ -366,7 +369,10 @@ static int write_all(struct meta_pool *pool, struct meta_pool_record *rec)
 	int rc = db_write_begin(pool->env, &txn);
 	if (rc < 0)
 		return rc;
-	rc = write_stores(pool, txn);
+	/* First: what write_stores() says of a layer's counters is newer. */
+	rc = switches_write(pool, txn);
+	if (rc == 0)
+		rc = write_stores(pool, txn);
 	if (rc == 0)
 		rc = write_space(pool, txn);
 	if (rc == 0)
@@ -386,6 +392,8 @@ static int write_all(struct meta_pool *pool, struct meta_pool_record *rec)
 
 static void publish_leaf(struct leaf_copy *copy)
 {
+	/* Before the leaf can be evicted: who read it before this commit is not to bring that back. */
+	atomic_fetch_add(&copy->store->commits, 1);
 	if (copy->present_before != copy->present_after) {
 		pthread_mutex_lock(&copy->store->lock);
 		store_set_present(copy->store, copy->number, copy->present_after);
@@ -482,7 +490,7 @@ static int sync_after_copy(struct meta_pool *pool)
 	return planted(BUG_COPY_AFTER_SYNC) || planted(BUG_NO_DATA_SYNC) ? 0 : pool_sync_pvs(pool);
 }
 
-int commit_run(struct meta_pool *pool)
+static int commit_once(struct meta_pool *pool)
 {
 	uint64_t began = base_clock_ns(), number = atomic_load(&pool->commit_open);
 	struct meta_pool_record rec;
@@ -516,5 +524,14 @@ int commit_run(struct meta_pool *pool)
 	atomic_store(&pool->commit_ns_last, took);
 	if (took > atomic_load(&pool->commit_ns_max))
 		atomic_store(&pool->commit_ns_max, took);
+	return rc;
+}
+
+int commit_run(struct meta_pool *pool)
+{
+	int rc = commit_once(pool);
+
+	pool->commit_attempts++;
+	switches_committed(pool, rc);
 	return rc;
 }

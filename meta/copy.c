@@ -250,14 +250,6 @@ int copy_give_up(struct meta_pool *pool)
 
 /* ---- when --------------------------------------------------------------------------------------- */
 
-static uint64_t metadata_commit(struct meta_pool *pool)
-{
-	pthread_mutex_lock(&pool->catalog_lock);
-	uint64_t commit = pool->record.commit;
-	pthread_mutex_unlock(&pool->catalog_lock);
-	return commit;
-}
-
 static bool space_is_short(struct meta_pool *pool)
 {
 	pthread_mutex_lock(&pool->space.lock);
@@ -283,6 +275,21 @@ bool copy_covers(struct meta_pool *pool, struct free_batch *batch)
 	return planted_reuse() || !copy->exists || copy->durable >= batch->copy_needed;
 }
 
+uint64_t copy_commit_now(struct meta_pool *pool)
+{
+	pthread_mutex_lock(&pool->catalog_lock);
+	uint64_t commit = pool->record.commit;
+	pthread_mutex_unlock(&pool->catalog_lock);
+	return commit;
+}
+
+bool copy_knows(struct meta_pool *pool, uint64_t commit)
+{
+	struct meta_copy *copy = &pool->copy;
+
+	return !copy->exists || (copy->commit != NEVER && copy->commit >= commit);
+}
+
 /* Someone needs what waits for a copy, or there will never be one. */
 static void after_failure(struct meta_pool *pool, int rc, bool wanted)
 {
@@ -294,10 +301,10 @@ uint64_t copy_step(struct meta_pool *pool, uint64_t now_ns)
 {
 	struct meta_copy *copy = &pool->copy;
 	struct free_batch *batch = space_oldest_batch(&pool->space);
-	bool waiting = batch && !copy_covers(pool, batch);
+	bool waiting = (batch && !copy_covers(pool, batch)) || fold_needs_copy(pool);
 	bool wanted = atomic_exchange(&copy->wanted, false) && waiting;
 
-	if (copy->off || pool_failed_code(pool) < 0 || (!waiting && metadata_commit(pool) == copy->commit))
+	if (copy->off || pool_failed_code(pool) < 0 || (!waiting && copy_commit_now(pool) == copy->commit))
 		return 0;
 	uint64_t due = copy->next_at_ns;
 	if (waiting && !copy->said_why && space_is_short(pool))

@@ -5,7 +5,9 @@
  *
  * The rule that makes it worth something: a chunk that was freed is discarded and handed out again only after a copy
  * that was taken after the free is durable, as long as there is a copy at all. So what a copy says of a chunk stays
- * true: it holds bytes of the disk that has it in the copy, and of no other.
+ * true: it holds bytes of the disk that has it in the copy, and of no other. And a layer is folded with its child only
+ * after a copy is durable that knows it as nobody's but that child's: what the child then writes into its chunks, or
+ * copies there, is seen through that child alone, in the copy too.
  *
  * Context: BG, but for what says otherwise; at open and at close the thread that does it. Private to meta/, but for
  * import and the format.
@@ -104,6 +106,10 @@ uint64_t copy_step(struct meta_pool *pool, uint64_t now_ns);
 int copy_take(struct meta_pool *pool, bool closed);
 /* True when the batch may be discarded and handed out, as far as copies go. */
 bool copy_covers(struct meta_pool *pool, struct free_batch *batch);
+/* True when the copy that counts, if one does, knows of this commit and all before it. */
+bool copy_knows(struct meta_pool *pool, uint64_t commit);
+/* Number of the last commit; who has seen a change of the catalogue finds it in this one. Context: any thread. */
+uint64_t copy_commit_now(struct meta_pool *pool);
 /* Gives the copy up, so that nothing needs to wait for one. Return: 0; negative errno: it may still be there. */
 int copy_give_up(struct meta_pool *pool);
 

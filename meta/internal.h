@@ -51,6 +51,7 @@ struct meta_leaf {
 	bool dirty;      /* differs from what the last copy took; on the pool's dirty list */
 	bool committing; /* its copy is on the way to LMDB */
 	bool evicted;    /* no longer in the store; waits for the epoch */
+	bool folding;    /* BG works on it: it can't be pinned, and is not evicted */
 	uint32_t pins;   /* writers between planning and completion */
 	/* dirty_lock: */
 	struct meta_leaf *dirty_next;
@@ -87,17 +88,32 @@ struct leaf_load {
 	struct meta_wait *waiters;
 };
 
+/* A layer and its store. */
 struct meta_store {
 	struct meta_pool *pool;
-	uint64_t id, layer_id; /* const */
-	pthread_mutex_t lock;  /* insertion and removal of leaves, groups; loads */
+	uint64_t id;          /* const */
+	uint64_t layer_id;    /* MW */
+	pthread_mutex_t lock; /* insertion and removal of leaves, groups; loads */
+	/* Where a reader goes on. Changed under catalog_lock, overlap before parent; read in an epoch, parent before
+	 * overlap. The parent is a reference, kept until the store itself is freed. */
+	_Atomic(struct meta_store *) parent;
+	_Atomic uint64_t overlap_bytes;
 	_Atomic(struct group_dir *) dir;
 	struct leaf_load *loads;                     /* lock: look-ups under way, one a leaf */
 	struct meta_layer_record layer;              /* MW: as committed */
-	struct meta_layer_record layer_next;         /* MW: within a commit */
+	struct meta_layer_record layer_next;         /* MW: within a commit, or a release */
+	uint64_t release_serial;                     /* MW: of which release layer_next is ... */
+	bool release_unnamed;                        /* ... and this: its name goes in it */
 	bool index_loaded;                           /* lock */
-	unsigned refs;                               /* catalog_lock: its disk, a job */
+	_Atomic uint64_t commits;                    /* that wrote leaves of it; MW, before their pins go */
 	struct space_claim claim;                    /* space.lock */
+	/* catalog_lock: its disk, its snapshot, its children, a job. */
+	unsigned refs;
+	struct meta_disk *head_of;      /* catalog_lock: the disk that writes into it */
+	struct meta_snapshot *snapshot; /* catalog_lock: its name */
+	bool fold_asked;                /* catalog_lock: there is a job, or it was cancelled */
+	bool unlinked;                  /* catalog_lock: no longer on the list; waits for the epoch */
+	uint64_t retired_epoch;         /* catalog_lock */
 	_Atomic uint64_t chunks_owned, blocks_valid; /* live */
 	struct meta_store *next;                     /* catalog_lock: all stores in memory */
 };
@@ -107,7 +123,9 @@ struct meta_store {
 struct meta_disk {
 	struct meta_pool *pool;         /* const */
 	uint64_t number;                /* const */
-	struct meta_store *store;       /* const: the head's */
+	_Atomic(struct meta_store *) store; /* the head's; changes under every stripe, by MW, under catalog_lock */
+	struct meta_snapshot *snapshots;    /* catalog_lock: by name */
+	unsigned snapshot_count;            /* catalog_lock */
 	struct meta_disk_record record; /* catalog_lock; written by MW */
 	_Atomic uint64_t size_bytes;
 	_Atomic uint8_t kind;         /* enum meta_disk_kind; changes only under every stripe */
@@ -133,6 +151,30 @@ struct meta_disk {
 	struct meta_wait *trim_waiters;            /* jobs_lock */
 };
 
+/* ---- snapshots ----------------------------------------------------------------------------- */
+
+struct meta_snapshot {
+	struct meta_pool *pool;             /* const */
+	struct meta_disk *disk;             /* const; a reference */
+	struct base_uuid uuid;              /* const */
+	struct meta_snapshot_record record; /* catalog_lock; written by MW */
+	_Atomic(struct meta_store *) store; /* changes by MW, under catalog_lock */
+	/* catalog_lock: */
+	unsigned refs, opens;
+	bool removed;
+	struct meta_snapshot *next; /* of the disk */
+	struct base_msg free_msg;   /* to BG, when the last reference of a removed one goes */
+};
+
+/* A disk has a new, empty head above the old one, in memory and in the restart log; the next commit makes it durable.
+ */
+struct head_switch {
+	struct head_switch *next;
+	struct meta_disk *disk; /* a reference */
+	struct meta_store *old, *fresh;
+	struct meta_snapshot *snapshot; /* that names the old one; NULL: nobody, it will be folded */
+};
+
 /* ---- calls to MW ---------------------------------------------------------------------------- */
 
 /* Runs fn on MW inside a write transaction that is committed when it returns 0, and waits. fn must leave memory
@@ -151,6 +193,8 @@ struct mw_call {
 	void *arg;
 	struct base_error *err;
 	int result;
+	uint64_t deferred_until; /* number of attempts at a commit */
+	bool ended;
 	struct base_park done;                  /* mw_call_wait's */
 	void (*finished)(struct mw_call *call); /* asynchronous callers; NULL: wake `done` */
 };
@@ -161,6 +205,7 @@ struct mw_call {
  * transaction. */
 struct clear_job {
 	struct clear_job *next;
+	uint64_t id, leaves_done;
 	struct meta_store *store; /* a reference */
 	struct meta_disk *disk;   /* a trim, with a reference; NULL: a dead layer */
 	uint64_t from_byte;
@@ -228,6 +273,7 @@ struct range_table {
 };
 
 #define DISK_HASH 4096
+#define MOVE_BUCKETS 256
 
 /* An adapter or a VTD; which, its table says. */
 struct target {
@@ -275,6 +321,8 @@ struct meta_pool {
 	struct db_env *env;
 	struct restart_log *log; /* NULL when read-only */
 	struct meta_epochs epochs;
+	unsigned ctl_participant;       /* const */
+	pthread_mutex_t ctl_epoch_lock; /* held by the CTL thread that is in an epoch; taken before all others */
 	struct space space;
 	_Atomic(struct range_table *) ranges; /* replaced, never changed; old ones stay until close */
 	struct pool_pv pvs[POOL_PVS_MAX];
@@ -288,7 +336,8 @@ struct meta_pool {
 	size_t sorted_count;
 	bool sorted_valid;
 	struct meta_store *stores;
-	pthread_cond_t closed_cond; /* a disk's opens went to 0, or a file of it was closed */
+	struct meta_store *retired_stores; /* catalog_lock: by next; BG frees them */
+	pthread_cond_t closed_cond; /* the opens of a disk or snapshot went to 0, or a file of a disk was closed */
 	struct target_table adapters, vtds; /* catalog_lock; MW writes */
 
 	/* Failure: sticky. */
@@ -313,6 +362,10 @@ struct meta_pool {
 	struct meta_reserve reserve;
 	struct rate rate;
 	struct event_ring events;
+	struct head_switch *switches;     /* MW: not durable yet */
+	uint64_t release_serial;          /* MW */
+	uint64_t commit_attempts;         /* MW */
+	struct meta_switch *switch_waiters; /* MW: who asked for them */
 	_Atomic bool commit_forced;
 	_Atomic uint64_t commit_open;    /* number that the next copy will have */
 	_Atomic uint64_t commit_durable; /* number of the last durable commit */
@@ -327,6 +380,12 @@ struct meta_pool {
 	struct meta_leaf *dirty_leaves;
 	struct meta_disk *dirty_sizes;
 	_Atomic uint64_t dirty_count;
+
+	/* Moves of entries between two stores: both leaves are copied before or after one. Taken before leaf locks. */
+	pthread_mutex_t move_lock;
+	/* Grows whenever entries move from one store to another; by leaf number. See meta_map_resolve. */
+	_Atomic uint64_t move_counts[MOVE_BUCKETS];
+	_Atomic uint64_t moved_leaves;
 
 	/* Leaf cache. */
 	pthread_mutex_t cache_lock;
@@ -349,6 +408,11 @@ struct meta_pool {
 	_Atomic bool bg_stop;
 	pthread_mutex_t jobs_lock;
 	struct clear_job *jobs;
+	struct fold_job *folds;         /* jobs_lock: in order; the first one runs */
+	struct meta_wait *fold_waiters; /* jobs_lock: for the leaf that BG holds */
+	bool fold_holds;                /* jobs_lock */
+	uint64_t last_job_id;           /* jobs_lock */
+	_Atomic uint64_t fold_rate;
 	uint64_t rediscard_at; /* BG: chunk number from which free space is still to be discarded again; UINT32_MAX +
 				  1 = none */
 	struct meta_leaf *retired; /* BG: evicted leaves, by dirty_next */
@@ -358,6 +422,10 @@ struct meta_pool {
 };
 
 /* pool.c */
+/* CTL threads that walk maps: one at a time, for as long as a few leaves take. */
+uint64_t pool_epoch_enter(struct meta_pool *pool);
+void pool_wait_trimmed(struct meta_disk *disk); /* CTL; blocks */
+void pool_epoch_leave(struct meta_pool *pool, uint64_t epoch);
 void pool_fail(struct meta_pool *pool, int code, const char *why);
 int pool_failed_code(struct meta_pool *pool);
 int pool_sync_pvs(struct meta_pool *pool); /* MW: those that were written since their last sync began */
@@ -460,7 +528,6 @@ struct meta_disk *catalog_disk_new(struct meta_pool *pool, uint64_t number, cons
 				   struct meta_store *store);
 void catalog_disk_unmake(struct meta_disk *disk); /* never inserted */
 void catalog_disk_drop(struct meta_disk *disk);   /* the same; its store stays */
-void catalog_link_store(struct meta_store *store);
 int catalog_check_spec(const struct meta_disk_spec *spec, struct base_error *err); /* name, size, blocks */
 void catalog_fill_record(const struct meta_disk_spec *spec, struct meta_disk_record *rec);
 void catalog_insert(struct meta_disk *disk);
@@ -468,14 +535,65 @@ void catalog_unlink(struct meta_disk *disk);
 bool catalog_is_linked(struct meta_disk *disk);
 void catalog_rename(struct meta_disk *disk, const char *new_name);
 struct meta_store *catalog_store_by_id(struct meta_pool *pool, uint64_t store_id);
+/* catalog_change.c */
+/* meta_disk_create, of one disk, and with the snapshot (which may be NULL) as the parent of its head. */
+int catalog_create(struct meta_pool *pool, const struct meta_disk_spec *specs, size_t count, uint64_t *ret_numbers,
+		   struct meta_snapshot *from, struct base_error *err);
+void disk_forget_size(struct meta_disk *disk);
 int catalog_put_pool(struct meta_pool *pool, struct db_txn *txn, const struct meta_pool_record *rec);
 int catalog_put_layer(struct db_txn *txn, uint64_t id, const struct meta_layer_record *rec);
 int catalog_put_disk(struct db_txn *txn, uint64_t number, const struct meta_disk_record *rec);
 struct meta_disk *catalog_disk_by_number(struct meta_pool *pool, uint64_t number);
 void catalog_recall_windows(struct meta_pool *pool);
 void disk_window_return(struct meta_disk *disk);
-void disk_free(struct meta_disk *disk);   /* BG, or at close */
-void store_put(struct meta_store *store); /* BG, or at close */
+void disk_free(struct meta_disk *disk); /* BG, or at close */
+
+/* layer.c */
+void store_link(struct meta_store *store);                             /* catalog_lock; one reference */
+void store_put_locked(struct meta_store *store);                       /* catalog_lock */
+void store_put(struct meta_store *store);
+void store_set_parent(struct meta_store *store, struct meta_store *parent, uint64_t overlap_bytes); /* catalog_lock */
+uint64_t layers_free_retired(struct meta_pool *pool, uint64_t now_ns); /* BG; 0: none left, else when to come again */
+/* CTL; of the store in the slot and all below it. */
+int layers_load_index(struct meta_pool *pool, _Atomic(struct meta_store *) *slot, struct base_error *err);
+uint16_t store_mask_below(struct meta_store *store, uint64_t chunk_of_disk); /* blocks that the parent may show */
+/*
+ * MW. One layer has lost its disk or its name. What then has neither name nor child is dead, and so up the chain.
+ * Twice the same steps: with a transaction they write records and leave memory alone (what they have written so far
+ * is in layers_draft(), since layers_release_begin()); without one (NULL) they change memory, under catalog_lock,
+ * and start the jobs.
+ */
+void layers_release_begin(struct meta_pool *pool);
+struct meta_layer_record *layers_draft(struct meta_store *store);
+int layers_release(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store);
+
+/* fold.c */
+void fold_consider(struct meta_store *store); /* catalog_lock: starts a fold if the layer has become a candidate */
+void fold_free(struct meta_pool *pool);       /* at close */
+uint64_t fold_step(struct meta_pool *pool, uint64_t now_ns, struct db_txn **slot); /* BG */
+bool fold_needs_copy(struct meta_pool *pool); /* BG: the next one waits for a copy of the metadata */
+
+/* snapshot.c */
+int snapshots_load_one(struct meta_pool *pool, const struct db_key *key, const struct db_value *value,
+		       struct base_error *err);
+struct meta_snapshot *snapshot_new(struct meta_disk *disk, struct base_uuid uuid,
+				   const struct meta_snapshot_record *rec, struct meta_store *store); /* catalog_lock */
+void snapshot_unlink(struct meta_snapshot *snapshot); /* catalog_lock; its own reference goes */
+struct meta_snapshot *snapshot_find(struct meta_disk *disk, const char *name); /* catalog_lock */
+struct meta_snapshot *snapshot_with_uuid(struct meta_pool *pool, struct base_uuid uuid); /* catalog_lock */
+void snapshot_set_name(struct meta_snapshot *snapshot, const char *name);      /* catalog_lock */
+void snapshots_free(struct meta_disk *disk);                                   /* at close */
+int snapshot_put_record(struct db_txn *txn, const struct meta_snapshot *snapshot);
+
+/* snapshot_change.c */
+/* The disk's head and names let go of their layers: as layers_release(), and the snapshots' records. */
+int disk_release_layers(struct meta_disk *disk, struct db_txn *txn);
+
+/* snapshot_take.c */
+int switches_write(struct meta_pool *pool, struct db_txn *txn);   /* within a commit */
+void switches_committed(struct meta_pool *pool, int rc);          /* after each attempt at a commit */
+/* Return: 0; 1: it says nothing new, or is not ours; -ENOMEM. */
+int switch_replay(struct meta_pool *pool, const struct restart_record *rec);
 
 /* targets.c; those that touch the tables: under catalog_lock, or on MW where they only look. */
 struct meta_vtd_info;

@@ -16,8 +16,10 @@
 #include "meta/pool.h"
 #include "meta/pv.h"
 
-struct meta_store;
+struct head_switch;
 struct meta_leaf;
+struct meta_snapshot;
+struct meta_store;
 
 /* A request that waits. msg.run is called on the thread that consumes box, with result set. */
 struct meta_wait {
@@ -59,24 +61,45 @@ bool meta_io_locate(struct meta_pool *pool, struct pchunk chunk, unsigned *ret_p
 
 /* ---- leaves ------------------------------------------------------------------------------- */
 
-/* The store of the disk's head layer. Valid while the disk is open. */
+/*
+ * The store of the disk's head layer, or of a snapshot's. It changes: ask once a slice, in the epoch, and use what
+ * was answered until the epoch ends. A writer asks again behind the gate, and is planned anew if it has changed.
+ */
 struct meta_store *meta_io_store(struct meta_disk *disk);
+struct meta_store *meta_io_snapshot_store(struct meta_snapshot *snapshot);
+/* True when some of what a reader of the store sees may come from layers below it. */
+bool meta_store_is_layered(struct meta_store *store);
+/* The blocks of the chunk that the store's parent may show, as far as the store has nothing to say of them. */
+uint16_t meta_store_below(struct meta_store *store, uint64_t chunk_of_disk);
 
-enum { META_HOLE = 1, META_MISS = 2 };
+enum { META_HOLE = 1, META_MISS = 2, META_BUSY = 3 };
 /*
  * Finds the leaf in memory: no lock, no allocation.
  * Return: 0 with *ret, valid until the caller's epoch ends; META_HOLE: nothing of this leaf is mapped; META_MISS: it
  * must be read first, see meta_map_load.
  */
 int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
-/* Reads the leaf on a look-up thread and posts wait; many may wait for one. result: 0, -EBADMSG, -EIO, -ENOMEM. */
+/* Reads the leaf on a look-up thread and posts wait; many may wait for one. result: 0, -EBADMSG, -EIO, -ENOMEM.
+ * Called in the epoch that the store was got in: it is what keeps a store below the head alive until then. */
 void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_wait *wait);
 /*
+ * Where the blocks of one chunk of the disk are, as a reader of the store sees them, through all its layers:
+ * ret_sources[b] for each block b in `want`: its chunk, 0 = it reads as zero. It is the same block of that chunk.
+ * Return: 0; META_MISS: a leaf of *ret_missing must be read first (the same leaf number).
+ */
+int meta_map_resolve(struct meta_store *store, uint64_t chunk_of_disk, uint16_t want,
+		     uint32_t ret_sources[CHUNK_BLOCKS], struct meta_store **ret_missing);
+/* As meta_map_next_leaf, of the store and of all that shows through it. */
+uint64_t meta_map_next_visible(struct meta_store *store, uint64_t from);
+/*
  * For a writer: finds the leaf, or makes an empty one where there is a hole, and pins it in memory until
- * meta_leaf_unpin. Return: 0, META_MISS, -ENOMEM.
+ * meta_leaf_unpin. Return: 0, META_MISS, META_BUSY: wait with meta_wait_fold; -ENOMEM.
  */
 int meta_map_pin(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
 void meta_leaf_unpin(struct meta_leaf *leaf);
+
+/* Waits until the background has done with the leaf that it holds; posts at once when it holds none. */
+void meta_wait_fold(struct meta_pool *pool, struct meta_wait *wait);
 
 meta_entry meta_leaf_entry(struct meta_leaf *leaf, unsigned index);
 /* The first leaf at or after `from` that is in memory or present on disk; UINT64_MAX when there is none. May report
@@ -97,7 +120,8 @@ void meta_change_unreserve(struct meta_pool *pool, unsigned slots);
 void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, struct pchunk chunk,
 		     uint16_t add);
 /*
- * The blocks `remove` read as zero from now on. drop_chunk: when no valid block is left the chunk is freed.
+ * The blocks `remove` read as zero from now on, whatever a parent has there. drop_chunk: when no valid block is left
+ * the chunk is freed.
  * Uses one reserved slot. The caller holds the chunk's stripe exclusively.
  */
 void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove,
@@ -172,5 +196,41 @@ struct meta_resize {
 	int kind; /* -1: as it is; else enum meta_disk_kind, and the size stays as it is */
 };
 void meta_resize_submit(struct meta_resize *resize);
+
+/* ---- new heads ---------------------------------------------------------------------------- */
+
+struct meta_switch_spec {
+	struct meta_disk *disk;
+	const char *name; /* of the snapshot */
+	struct base_uuid uuid; /* all zero: a new one */
+};
+
+/*
+ * Gives each disk of a group a new, empty head, and the old one a name, at one moment. The caller has each disk
+ * open and holds every stripe of it, and nothing is in flight.
+ *
+ * switched is posted when memory is so: result 0: let the stripes go; what is written from now on is the new
+ * heads'. -EAGAIN: a disk is being trimmed (see meta_wait_trimmed); -EEXIST, -EINVAL, -ENAMETOOLONG, -ENOENT, -EROFS,
+ * -EIO, -ENOSPC, -ENOMEM: nothing has changed, and durable is not posted.
+ * durable is posted when it is on stable storage; -ENOSPC, -EIO: there are no new snapshots, though the heads have
+ * changed.
+ */
+struct meta_switch {
+	const struct meta_switch_spec *specs;
+	size_t count;
+	struct base_error *err; /* may be NULL */
+	struct meta_wait switched, durable;
+	/* meta's: */
+	struct base_msg to_meta;
+	struct meta_pool *pool;
+	struct meta_switch *next;
+	struct head_switch **made;
+	int result;
+};
+/* CTL. specs, err and the switch itself stay until the last of the two is posted. */
+void meta_switch_submit(struct meta_pool *pool, struct meta_switch *change);
+/* CTL; every stripe is held. Zeroes what lies between the end of the disk and the end of its block, where the head
+ * has that block: nobody above will. Return: 0, -EIO ... */
+MUST_CHECK int meta_disk_zero_tail(struct meta_disk *disk);
 
 #endif

@@ -147,15 +147,17 @@ void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_w
 		enqueue(store->pool, fresh);
 }
 
-static void finish(struct leaf_load *load, const meta_entry *entries, int rc)
+/* A commit of the store since the leaf was read may have changed it: then it is not installed, and who waits asks
+ * again. */
+static void finish(struct leaf_load *load, const meta_entry *entries, uint64_t commits, int rc)
 {
 	struct meta_store *store = load->store;
 	struct meta_leaf *leaf;
 	struct leaf_load **at = &store->loads;
 
 	pthread_mutex_lock(&store->lock);
-	if (rc == 0 && meta_map_find(store, load->number, &leaf) == META_MISS &&
-	    !store_install(store, load->number, entries))
+	if (rc == 0 && atomic_load(&store->commits) == commits &&
+	    meta_map_find(store, load->number, &leaf) == META_MISS && !store_install(store, load->number, entries))
 		rc = -ENOMEM;
 	while (*at != load)
 		at = &(*at)->next;
@@ -180,8 +182,9 @@ bool lookup_step(struct meta_pool *pool, struct db_txn **slot)
 	pthread_mutex_unlock(&pool->lookup_lock);
 	if (!load)
 		return false;
+	uint64_t commits = atomic_load(&load->store->commits);
 	int rc = leaf_read(load->store, load->number, slot, entries);
-	finish(load, entries, rc);
+	finish(load, entries, commits, rc);
 	return true;
 }
 

@@ -305,14 +305,15 @@ struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number, 
 	return leaf;
 }
 
-static bool try_pin(struct meta_leaf *leaf)
+/* Return: 0; META_BUSY; META_MISS: it has just been evicted. */
+static int try_pin(struct meta_leaf *leaf)
 {
 	pthread_mutex_lock(&leaf->lock);
-	bool ok = !leaf->evicted;
-	if (ok)
+	int rc = leaf->evicted ? META_MISS : leaf->folding ? META_BUSY : 0;
+	if (rc == 0)
 		leaf->pins++;
 	pthread_mutex_unlock(&leaf->lock);
-	return ok;
+	return rc;
 }
 
 int meta_map_pin(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret)
@@ -331,8 +332,9 @@ int meta_map_pin(struct meta_store *store, uint64_t leaf_number, struct meta_lea
 			if (rc != 0)
 				return rc;
 		}
-		if (try_pin(*ret))
-			return 0;
+		rc = try_pin(*ret);
+		if (rc != META_MISS)
+			return rc;
 		/* Evicted under our hands; it is out of its slot, or will be in a moment. */
 	}
 }
@@ -463,10 +465,12 @@ void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned
 	pthread_mutex_lock(&leaf->lock);
 	meta_entry before = atomic_load_explicit(&leaf->entries[index], memory_order_relaxed);
 	uint16_t valid = meta_entry_valid(before) & (uint16_t)~remove;
+	/* Where a parent would show, the block is marked as zero. */
+	uint16_t zero = remove & store_mask_below(leaf->store, leaf->number * LEAF_CHUNKS + index);
 	bool drop = drop_chunk && valid == 0 && (remove == UINT16_MAX || meta_entry_valid(before) != 0);
 	leaf_set_logged(disk, leaf, index,
 			meta_entry_make(drop ? (struct pchunk){ 0 } : meta_entry_chunk(before), valid,
-					meta_entry_zero(before)));
+					meta_entry_zero(before) | zero));
 	pthread_mutex_unlock(&leaf->lock);
 	pool_note_dirty(disk->pool);
 }
@@ -519,7 +523,7 @@ static bool evict(struct meta_leaf *leaf)
 	struct leaf_row *row = atomic_load(&group->rows[leaf->number % GROUP_LEAVES / ROW_LEAVES]);
 
 	pthread_mutex_lock(&leaf->lock);
-	bool ok = !leaf->dirty && !leaf->committing && leaf->pins == 0;
+	bool ok = !leaf->dirty && !leaf->committing && !leaf->folding && leaf->pins == 0;
 	if (ok) {
 		leaf->evicted = true;
 		atomic_store_explicit(&row->leaf[leaf->number % ROW_LEAVES], NULL, memory_order_release);

@@ -137,17 +137,33 @@ static int call_in_txn(struct mw_call *call)
 static void run_call(struct base_msg *msg)
 {
 	struct mw_call *call = container_of(msg, struct mw_call, msg);
+	struct meta_pool *pool = call->pool;
 
-	call->result = call_in_txn(call);
+	/* Heads that are not durable yet come first: the commit is made before the mailbox is run again. */
+	if (pool->switches && pool_failed_code(pool) == 0) {
+		if (call->deferred_until == 0)
+			call->deferred_until = pool->commit_attempts + 1;
+		if (pool->commit_attempts < call->deferred_until) {
+			base_mailbox_post(&pool->mw_box, &call->msg);
+			return;
+		}
+	}
+	if (pool->switches && pool_failed_code(pool) == 0)
+		call->result = base_error_set(call->err, -ENOSPC,
+					      "the file system that holds the metadata (%s) is full", pool->dir);
+	else
+		call->result = call_in_txn(call);
 	if (call->no_room && call->may_use_reserve && reserve_spend(call->pool))
 		call->result = call_in_txn(call);
 	else if (call->no_room)
-		reserve_look(call->pool);
-	call->pool->alert_due = true;
-	if (call->finished)
+		reserve_look(pool);
+	pool->alert_due = true;
+	if (call->finished) {
 		call->finished(call);
-	else
-		base_park_wake(&call->done);
+		return;
+	}
+	call->ended = true;
+	base_park_wake(&call->done);
 }
 
 void mw_call_post(struct meta_pool *pool, struct mw_call *call)
@@ -162,10 +178,14 @@ int mw_call_wait(struct meta_pool *pool, struct mw_call *call)
 	if (pool->read_only)
 		return base_error_set(call->err, -EROFS, "the pool is open read-only");
 	call->finished = NULL;
+	call->deferred_until = 0;
+	call->ended = false;
 	base_park_init(&call->done);
 	mw_call_post(pool, call);
 	if (pool->no_threads)
 		base_mailbox_run(&pool->mw_box);
+	while (pool->no_threads && !call->ended)
+		mw_step(pool, base_clock_ns());
 	base_park_wait(&call->done, 0);
 	base_park_done(&call->done);
 	return call->result;
@@ -249,6 +269,8 @@ static void do_commit(struct meta_pool *pool, uint64_t now_ns)
 	if (rc == -ENOSPC || rc == -ENOMEM) {
 		log_warning("metadata commit put off: %s; trying again", strerror(-rc));
 		pool->retry_at_ns = now_ns + RETRY_INTERVAL_NS;
+		if (pool->switches)
+			atomic_store(&pool->commit_forced, true);
 	}
 	wait_post_all(&flushes, rc);
 	wait_post_all(&waiters, rc);
@@ -293,7 +315,8 @@ uint64_t mw_step(struct meta_pool *pool, uint64_t now_ns)
 	if (space_wait_has_new(pool))
 		catalog_recall_windows(pool);
 	if (commit_is_due(pool, now_ns) && now_ns >= pool->retry_at_ns) {
-		if (pool_is_dirty(pool) || frees_wait_for_commit(pool) || pool->commit_waiters || pool->flushes)
+		if (pool_is_dirty(pool) || frees_wait_for_commit(pool) || pool->commit_waiters || pool->flushes ||
+		    pool->switches)
 			do_commit(pool, now_ns);
 		else
 			nothing_to_commit(pool);

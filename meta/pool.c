@@ -55,6 +55,20 @@ int meta_io_writable(struct meta_pool *pool)
 	return pool_failed_code(pool) < 0 || db_is_sealed(pool->env) ? -EIO : 0;
 }
 
+/* ---- the epoch of CTL ---------------------------------------------------------------------- */
+
+uint64_t pool_epoch_enter(struct meta_pool *pool)
+{
+	pthread_mutex_lock(&pool->ctl_epoch_lock);
+	return meta_epoch_enter(&pool->epochs, pool->ctl_participant);
+}
+
+void pool_epoch_leave(struct meta_pool *pool, uint64_t epoch)
+{
+	meta_epoch_leave(&pool->epochs, pool->ctl_participant, epoch);
+	pthread_mutex_unlock(&pool->ctl_epoch_lock);
+}
+
 /* ---- addresses ---------------------------------------------------------------------------- */
 
 struct meta_epochs *meta_io_epochs(struct meta_pool *pool)
@@ -215,7 +229,7 @@ unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *
 	unsigned goal = MIN(MAX(atomic_load(&disk->window_goal), want), WINDOW_CHUNKS_MAX);
 	/* An empty window still knows where the disk's last chunk was: going on there keeps it in order. */
 	uint32_t hint = (uint32_t)(atomic_load(&disk->window) >> 32);
-	got = space_take(space, &disk->store->claim, MAX(goal, want), hint, ret_first);
+	got = space_take(space, &meta_io_store(disk)->claim, MAX(goal, want), hint, ret_first);
 	if (got == 0)
 		return 0;
 	atomic_store(&disk->window_goal, MIN(goal * 2, WINDOW_CHUNKS_MAX));
@@ -226,7 +240,7 @@ unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *
 	do {
 		if ((uint32_t)window) {
 			if (got > keep)
-				space_untake(space, &disk->store->claim, ret_first->n + keep, got - keep);
+				space_untake(space, &meta_io_store(disk)->claim, ret_first->n + keep, got - keep);
 			break;
 		}
 	} while (!atomic_compare_exchange_weak(&disk->window, &window, rest));
@@ -235,12 +249,12 @@ unsigned meta_chunk_alloc(struct meta_disk *disk, unsigned want, struct pchunk *
 
 void meta_chunk_unalloc(struct meta_disk *disk, struct pchunk chunk)
 {
-	space_untake(&disk->pool->space, &disk->store->claim, chunk.n, 1);
+	space_untake(&disk->pool->space, &meta_io_store(disk)->claim, chunk.n, 1);
 }
 
 void meta_chunk_abandon(struct meta_disk *disk, struct pchunk chunk)
 {
-	space_free(&disk->pool->space, &disk->store->claim, chunk.n);
+	space_free(&disk->pool->space, &meta_io_store(disk)->claim, chunk.n);
 	pool_note_dirty(disk->pool);
 }
 
@@ -409,4 +423,18 @@ int meta_pool_commit(struct meta_pool *pool)
 	base_mailbox_wait_for_producers(&box);
 	base_park_done(&park);
 	return wait.result;
+}
+
+void pool_wait_trimmed(struct meta_disk *disk)
+{
+	struct base_park park;
+	struct base_mailbox box;
+	struct meta_wait wait = { .box = &box, .msg.run = run_wake };
+
+	base_park_init(&park);
+	base_mailbox_init(&box, base_park_wake_fn, &park);
+	meta_wait_trimmed(disk, &wait);
+	while (base_mailbox_run(&box) == 0)
+		base_park_wait(&park, 0);
+	base_park_done(&park);
 }

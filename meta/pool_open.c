@@ -298,6 +298,15 @@ static int replay_size(struct replay *replay, const struct restart_record *rec)
 	return 0;
 }
 
+/* Two entries in one record: a chunk that changes hands has one owner in every replay. */
+static int replay_move(struct replay *replay, const struct restart_record *rec)
+{
+	struct restart_record gives = { .id = rec->from, .at = rec->at, .value = 0 };
+	int rc = replay_entry(replay, rec);
+
+	return rc == 0 ? replay_entry(replay, &gives) : rc;
+}
+
 static int replay_one(const struct restart_record *rec, void *ctx)
 {
 	struct replay *replay = ctx;
@@ -306,13 +315,50 @@ static int replay_one(const struct restart_record *rec, void *ctx)
 		return replay_entry(replay, rec);
 	if (rec->kind == RESTART_SIZE)
 		return replay_size(replay, rec);
+	if (rec->kind == RESTART_MOVE)
+		return replay_move(replay, rec);
+	if (rec->kind == RESTART_HEAD) {
+		int rc = switch_replay(replay->pool, rec);
+		replay->skipped += rc == 1;
+		return rc < 0 ? base_error_set_errno(replay->err, rc, "replay of the restart log") : 0;
+	}
 	replay->skipped++;
 	return 0;
 }
 
-/* What the final state of a leaf means for space, against the durable one. First all that was gained, then what was
- * dropped. */
-static int settle_leaf(struct meta_pool *pool, struct meta_leaf *leaf, struct db_txn **slot, bool gains)
+/* Chunks that some entry has gained, or dropped, against the durable state. */
+struct changed_hands {
+	struct chunk_vec gained, dropped;
+};
+
+static int push_chunk(struct chunk_vec *vec, uint32_t chunk)
+{
+	if (vec->count == vec->room) {
+		size_t room = MAX(vec->room * 2, (size_t)256);
+		uint32_t *grown = realloc(vec->chunks, room * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		vec->chunks = grown;
+		vec->room = room;
+	}
+	vec->chunks[vec->count++] = chunk;
+	return 0;
+}
+
+static int by_chunk(const void *pa, const void *pb)
+{
+	const uint32_t *a = pa, *b = pb;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+static bool has_chunk(const struct chunk_vec *vec, uint32_t chunk)
+{
+	return vec->count > 0 && bsearch(&chunk, vec->chunks, vec->count, sizeof(chunk), by_chunk);
+}
+
+/* What the final state of a leaf means for space, against the durable one. */
+static int settle_leaf(struct meta_leaf *leaf, struct db_txn **slot, struct changed_hands *hands)
 {
 	meta_entry old[LEAF_CHUNKS];
 	int rc = leaf_read(leaf->store, leaf->number, slot, old);
@@ -320,25 +366,49 @@ static int settle_leaf(struct meta_pool *pool, struct meta_leaf *leaf, struct db
 	for (unsigned i = 0; rc == 0 && i < LEAF_CHUNKS; i++) {
 		meta_entry new = atomic_load(&leaf->entries[i]);
 		uint32_t was = meta_entry_chunk(old[i]).n, is = meta_entry_chunk(new).n;
-		if (gains)
-			leaf_account(leaf->store, old[i], new);
+		leaf_account(leaf->store, old[i], new);
 		if (was == is)
 			continue;
-		if (gains && is != 0 && !space_set_busy_at_open(&pool->space, is))
-			return -EBADMSG; /* two owners: the log does not fit the metadata */
-		if (!gains && was != 0)
-			space_free(&pool->space, NULL, was);
+		if (is != 0)
+			rc = push_chunk(&hands->gained, is);
+		if (was != 0 && rc == 0)
+			rc = push_chunk(&hands->dropped, was);
 	}
 	return rc;
 }
 
+/* A chunk that one entry dropped and another gained was moved by a fold: it stays busy, and nobody frees it. */
+static int settle_chunks(struct meta_pool *pool, struct changed_hands *hands)
+{
+	struct chunk_vec *gained = &hands->gained, *dropped = &hands->dropped;
+
+	if (gained->count > 1)
+		qsort(gained->chunks, gained->count, sizeof(*gained->chunks), by_chunk);
+	if (dropped->count > 1)
+		qsort(dropped->chunks, dropped->count, sizeof(*dropped->chunks), by_chunk);
+	for (size_t i = 0; i < gained->count; i++) {
+		bool twice = i > 0 && gained->chunks[i] == gained->chunks[i - 1];
+		if (twice || (!has_chunk(dropped, gained->chunks[i]) &&
+			      !space_set_busy_at_open(&pool->space, gained->chunks[i])))
+			return -EBADMSG; /* two owners: the log does not fit the metadata */
+	}
+	for (size_t i = 0; i < dropped->count; i++)
+		if (!has_chunk(gained, dropped->chunks[i]))
+			space_free(&pool->space, NULL, dropped->chunks[i]);
+	return 0;
+}
+
 static int settle(struct meta_pool *pool, struct db_txn **slot)
 {
+	struct changed_hands hands = { 0 };
 	int rc = 0;
 
-	for (unsigned turn = 0; turn < 2; turn++)
-		for (struct meta_leaf *leaf = pool->dirty_leaves; leaf && rc == 0; leaf = leaf->dirty_next)
-			rc = settle_leaf(pool, leaf, slot, turn == 0);
+	for (struct meta_leaf *leaf = pool->dirty_leaves; leaf && rc == 0; leaf = leaf->dirty_next)
+		rc = settle_leaf(leaf, slot, &hands);
+	if (rc == 0)
+		rc = settle_chunks(pool, &hands);
+	free(hands.gained.chunks);
+	free(hands.dropped.chunks);
 	return rc;
 }
 
@@ -403,6 +473,9 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 		pool->pvs[i].handle.fd = -1;
 	atomic_init(&pool->commit_open, 1);
 	meta_epochs_init(&pool->epochs);
+	pool->ctl_participant = meta_epoch_join(&pool->epochs);
+	pthread_mutex_init(&pool->ctl_epoch_lock, NULL);
+	pthread_mutex_init(&pool->move_lock, NULL);
 	pthread_mutex_init(&pool->catalog_lock, NULL);
 	pthread_mutex_init(&pool->dirty_lock, NULL);
 	pthread_mutex_init(&pool->cache_lock, NULL);

@@ -41,8 +41,8 @@
 struct slot {
 	uint64_t segment; /* sequence number of the segment that the record belongs to */
 	uint32_t kind, zero;
-	uint64_t id, at, value;
-	uint64_t spare[2];
+	uint64_t id, at, value, from;
+	uint64_t spare;
 	uint64_t checksum; /* of all that stands before it */
 };
 _Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
@@ -125,7 +125,7 @@ static int replay_segment(const struct slot *slots, uint64_t sequence,
 		if (slot->segment != sequence || slot->checksum != slot_checksum(slot))
 			continue;
 		struct restart_record rec = {
-			.kind = slot->kind, .id = slot->id, .at = slot->at, .value = slot->value
+			.kind = slot->kind, .id = slot->id, .at = slot->at, .value = slot->value, .from = slot->from
 		};
 		int rc = fn(&rec, ctx);
 		if (rc != 0)
@@ -277,7 +277,8 @@ unsigned restart_append(struct restart_log *log, const struct restart_record *re
 	slot->id = rec->id;
 	slot->at = rec->at;
 	slot->value = rec->value;
-	slot->spare[0] = slot->spare[1] = 0;
+	slot->from = rec->from;
+	slot->spare = 0;
 	slot->checksum = slot_checksum(slot);
 	return segment;
 }

@@ -31,13 +31,19 @@
 
 #define RESTART_SLOTS 131072 /* a segment: 8 MiB. At most this many map changes between two commits */
 
-enum restart_kind { RESTART_ENTRY = 1, RESTART_SIZE = 2 };
+enum restart_kind {
+	RESTART_ENTRY = 1, /* the entry at `at` of store `id` is `value` */
+	RESTART_SIZE = 2,  /* disk `id`, resized `at` times, is `value` bytes long */
+	RESTART_HEAD = 3,  /* disk `id` has a new head above its old one: layer `at`, store `at` + 1, overlap `value` */
+	RESTART_MOVE = 4,  /* the entry at `at` of store `id` is `value`, and that of store `from` is 0 */
+};
 
 struct restart_record {
 	uint32_t kind;
 	uint64_t id;    /* store id, or disk number */
 	uint64_t at;    /* chunk of the disk, or the disk's resize count */
 	uint64_t value; /* the entry, or the size in bytes */
+	uint64_t from;  /* store id, of a move; else 0 */
 };
 
 /* What the log is tied to. */

@@ -5,7 +5,7 @@
  * A snapshot is a name for a frozen layer of a disk. A clone is a disk whose
  * head layer has a snapshot's layer as its parent. A layer that has lost its
  * name goes on serving its children; with none it is freed, with one it is
- * folded together with that child, in the background (docs/adr/0010).
+ * folded together with that child, in the background (docs/adr/0011).
  *
  * Taking a snapshot and attaching a parent need the gates of open disks, so they
  * are in iocore/snapshot.h.

@@ -276,6 +276,14 @@ void space_claim_move(struct space *space, struct space_claim *from, struct spac
 	pthread_mutex_unlock(&space->lock);
 }
 
+void space_claim_pass(struct space *space, struct space_claim *from, struct space_claim *to)
+{
+	pthread_mutex_lock(&space->lock);
+	hold_more(space, from, -1);
+	hold_more(space, to, 1);
+	pthread_mutex_unlock(&space->lock);
+}
+
 void space_claim_drop(struct space *space, struct space_claim *claim)
 {
 	pthread_mutex_lock(&space->lock);

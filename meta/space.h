@@ -115,6 +115,8 @@ void space_claim_init(struct space *space, struct space_claim *claim, uint64_t g
 void space_claim_move(struct space *space, struct space_claim *from, struct space_claim *to);
 /* The claim is about to go: what it was promised is anybody's. */
 void space_claim_drop(struct space *space, struct space_claim *claim);
+/* One chunk changes hands between two maps. */
+void space_claim_pass(struct space *space, struct space_claim *from, struct space_claim *to);
 /* Whether space_claim_set would grant it. */
 bool space_claim_fits(struct space *space, const struct space_claim *claim, uint64_t goal);
 /* How many chunks the claim could take now. */

@@ -137,10 +137,10 @@ static bool has_what_it_needs(struct meta_wait *wait, uint64_t granted)
 	if (wait->needs_metadata && reserve_is_short(wait->pool))
 		return false;
 	if (wait->claim_bytes)
-		return space_claim_fits(space, &wait->disk->store->claim,
+		return space_claim_fits(space, &meta_io_store(wait->disk)->claim,
 					catalog_goal_chunks(atomic_load(&wait->disk->kind), wait->claim_bytes) +
 						granted);
-	return wait->chunks == 0 || space_available(space, &wait->disk->store->claim) >= wait->chunks + granted;
+	return wait->chunks == 0 || space_available(space, &meta_io_store(wait->disk)->claim) >= wait->chunks + granted;
 }
 
 /* ---- holding ------------------------------------------------------------------------------ */

@@ -374,7 +374,7 @@ static void abandon(struct build *b)
 		return; /* the next open frees it */
 	}
 	pthread_mutex_lock(&pool->catalog_lock);
-	catalog_link_store(b->store);
+	store_link(b->store);
 	if (bg_add_clear(pool, b->store, NULL, 0) < 0)
 		log_warning("no memory to free what was made of %s: it comes back at the next open", b->spec->name);
 	else
@@ -516,7 +516,7 @@ int meta_disk_extents(struct meta_disk *disk, int (*fn)(const struct meta_extent
 
 	if (rc < 0)
 		return rc;
-	rc = walk_store(&walk, disk->store);
+	rc = walk_store(&walk, meta_io_store(disk));
 	if (rc == 0 && walk.extent.bytes)
 		rc = fn(&walk.extent, ctx);
 	meta_disk_close(disk);

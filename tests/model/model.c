@@ -15,7 +15,7 @@
  * never another disk's bytes, discarded space or rubbish; after a kill every
  * completed byte is there; live reads never go back; the space bitmap equals the
  * owned chunks; and an import from the copy of the metadata on the device would show no
- * disk another's bytes.
+ * disk another's bytes, and every snapshot as it was.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -33,64 +33,7 @@
 #include "iocore/internal.h"
 #include "meta/check.h"
 #include "meta/internal.h"
-#include "tests/model/copy_judge.h"
-#include "tests/model/oracle.h"
-#include "tests/model/sim_device.h"
-
-#define DISKS 3
-#define SLOTS 24
-#define SECTOR 512
-#define DISK_SECTORS (24 * MIB / SECTOR) /* largest size in a case; three leaves */
-#define IO_SECTORS_MAX 1280
-
-enum ending { END_CUT, END_KILL, END_NONE };
-
-struct size_version {
-	uint64_t bytes, submitted, completed, durable, op;
-	bool resize; /* else a write that may have made the disk longer */
-};
-
-struct disk {
-	struct oracle oracle;
-	uint32_t id;
-	char name[32];
-	struct meta_disk *meta;
-	struct ioc_bd *bd;
-	struct size_version sizes[64];
-	unsigned size_count;
-	unsigned flying;
-	bool resizing;
-};
-
-struct slot {
-	struct ioc_request req;
-	struct iovec iov[3];
-	struct sim *sim;
-	struct disk *disk;
-	bool busy;
-	uint64_t op, submitted, first, count;
-	uint32_t version;
-	char *buf;
-};
-
-struct sim {
-	uint64_t seed, state, now, ops, events, stop_at;
-	const char *stop_what; /* NULL: at that event, whatever it is; else at the next one of this kind */
-	enum ending ending;
-	bool verbose, stopping;
-	jmp_buf gone;
-	char dir[2][64];
-	unsigned where;
-	struct sim_device device;
-	struct sim_engine engine;
-	struct meta_pool *pool;
-	struct ioc_pool *ioc;
-	struct disk disks[DISKS];
-	struct slot slots[SLOTS];
-	uint32_t next_version, next_disk_id;
-	uint64_t done_ops, enospc, checked_sectors, copied_sectors;
-	struct base_uuid pool_uuid;
-};
+#include "tests/model/sim.h"
 
 /* ---- random, time, the end ---------------------------------------------------------------- */
 
@@ -103,7 +46,7 @@ static uint64_t next_random(struct sim *sim)
 	return z ^ z >> 31;
 }
 
-static uint64_t below(struct sim *sim, uint64_t n)
+uint64_t below(struct sim *sim, uint64_t n)
 {
 	return next_random(sim) % n;
 }
@@ -113,7 +56,7 @@ static uint64_t random_of_device(void *ctx)
 	return next_random(ctx);
 }
 
-__attribute__((format(printf, 2, 3), noreturn)) static void fail(struct sim *sim, const char *fmt, ...)
+void sim_fail(struct sim *sim, const char *fmt, ...)
 {
 	va_list args;
 
@@ -175,8 +118,10 @@ static void judge_read(struct slot *slot)
 		if (why)
 			oracle_print(&slot->disk->oracle, slot->first + i, slot->buf + i * SECTOR);
 		if (why)
-			fail(slot->sim, "live read of %s, sector %" PRIu64 ": %s", slot->disk->name, slot->first + i,
-			     why);
+			snaps_print_layers(meta_io_store(slot->disk->meta), slot->first + i);
+		if (why)
+			sim_fail(slot->sim, "live read of %s, sector %" PRIu64 ": %s", slot->disk->name,
+				 slot->first + i, why);
 	}
 	slot->sim->checked_sectors += slot->count;
 }
@@ -203,13 +148,19 @@ static void done(struct ioc_request *req, int result)
 
 	sim->now++;
 	slot->busy = false;
+	if (slot->snap) {
+		if (result < 0)
+			sim_fail(sim, "a read of snapshot %s ended with %d", slot->snap->name, result);
+		snaps_judge_read(slot);
+		return;
+	}
 	disk->flying--;
 	sim->done_ops++;
 	sim->enospc += result == -ENOSPC;
 	if (req->op == IOC_OP_RESIZE)
 		disk->resizing = false;
 	if (!allowed(result))
-		fail(sim, "op %d on %s ended with %d (%s)", req->op, disk->name, result, strerror(-result));
+		sim_fail(sim, "op %d on %s ended with %d (%s)", req->op, disk->name, result, strerror(-result));
 	if (result < 0)
 		return; /* what it changed stays possible */
 	if (req->op == IOC_OP_READ)
@@ -261,6 +212,7 @@ static void prepare_write(struct sim *sim, struct slot *slot, bool grows)
 
 	pick_range(sim, slot, grows ? DISK_SECTORS : size_sectors(disk), IO_SECTORS_MAX);
 	slot->version = ++sim->next_version;
+	lineage_write(&sim->lineage, slot->version, disk->number);
 	slot->req.flags = (grows ? IOC_GROW : 0) | (below(sim, 8) == 0 ? IOC_FUA : 0);
 	oracle_fill(disk->id, slot->first, slot->count, slot->version, slot->buf);
 	oracle_submit(&disk->oracle, slot->first, slot->count, slot->version, slot->op, sim->now);
@@ -307,7 +259,7 @@ static uint64_t oldest_submission(struct sim *sim)
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (sim->slots[i].busy)
 			oldest = MIN(oldest, sim->slots[i].submitted);
-	return oldest;
+	return snaps_horizon(sim, oldest);
 }
 
 static enum ioc_op pick_op(struct sim *sim, struct disk *disk)
@@ -336,6 +288,15 @@ static void submit(struct sim *sim)
 
 	if (!slot)
 		return;
+	slot->snap = NULL;
+	struct snap *snap = below(sim, 12) == 0 ? snaps_pick(sim) : NULL;
+	if (snap && snap->sectors > 0) {
+		snaps_read(sim, slot, snap);
+		slot->req.done = done;
+		cut_segments(sim, slot, slot->count * SECTOR);
+		ioc_bd_submit(&slot->req);
+		return;
+	}
 	disk->oracle.horizon = oldest_submission(sim);
 	enum ioc_op op = pick_op(sim, disk);
 	bool grows = op == IOC_OP_WRITE && !disk->resizing && below(sim, 12) == 0;
@@ -374,10 +335,10 @@ static void submit(struct sim *sim)
 
 /* ---- life --------------------------------------------------------------------------------- */
 
-static void must(struct sim *sim, int rc, const struct base_error *err, const char *what)
+void must(struct sim *sim, int rc, const struct base_error *err, const char *what)
 {
 	if (rc != 0)
-		fail(sim, "%s: %d %s", what, rc, err->text);
+		sim_fail(sim, "%s: %d %s", what, rc, err->text);
 }
 
 static void wake_nobody(void *ctx)
@@ -398,16 +359,16 @@ static void open_queue(struct sim *sim)
 	sim->ioc->queues[0].engine = &sim->engine.base;
 }
 
-static void open_disk(struct sim *sim, struct disk *disk)
+void open_disk(struct sim *sim, struct disk *disk)
 {
 	struct base_error err = { 0 };
 
 	disk->meta = meta_disk_get_by_name(sim->pool, disk->name);
 	if (!disk->meta)
-		fail(sim, "disk %s is gone", disk->name);
+		sim_fail(sim, "disk %s is gone", disk->name);
 	must(sim, ioc_disk_open(sim->ioc, disk->meta, &disk->bd, &err), &err, "opening a disk");
 	disk->flying = 0;
-	disk->resizing = false;
+	disk->resizing = disk->taking = false;
 }
 
 static void open_pool(struct sim *sim)
@@ -416,12 +377,13 @@ static void open_pool(struct sim *sim)
 					    .no_threads = true,
 					    .pv_ops = &sim_pv_ops,
 					    .pv_ctx = &sim->device,
-					    .leaf_cache_leaves = 3 };
+					    .leaf_cache_leaves = 40 };
 	struct base_error err = { 0 };
 
 	must(sim, meta_pool_open(&args, &sim->pool, &err), &err, "opening the pool");
 	sim->pool_uuid = sim->pool->record.uuid;
 	open_queue(sim);
+	base_mailbox_init(&sim->ctl_box, wake_nobody, NULL);
 }
 
 static void new_disk(struct sim *sim, struct disk *disk)
@@ -429,7 +391,8 @@ static void new_disk(struct sim *sim, struct disk *disk)
 	struct meta_disk_spec spec = { .size_bytes = below(sim, DISK_SECTORS + 1) * SECTOR };
 	struct base_error err = { 0 };
 
-	disk->id = ++sim->next_disk_id;
+	disk->id = disk->number = ++sim->next_disk_id;
+	lineage_disk(&sim->lineage, disk->number, disk->id, NULL);
 	snprintf(disk->name, sizeof(disk->name), "disk%u", disk->id);
 	snprintf(spec.name, sizeof(spec.name), "%s", disk->name);
 	oracle_init(&disk->oracle, disk->id, DISK_SECTORS);
@@ -443,10 +406,14 @@ static void replace_disk(struct sim *sim, struct disk *disk)
 {
 	struct base_error err = { 0 };
 
-	if (disk->flying > 0)
+	if (disk->flying > 0 || disk->taking)
 		return;
+	for (unsigned i = 0; i < SNAPS; i++)
+		if (sim->snaps[i].used && &sim->disks[sim->snaps[i].disk] == disk && sim->snaps[i].flying > 0)
+			return;
+	snaps_forget(sim, (unsigned)(disk - sim->disks));
 	ioc_disk_close(disk->bd);
-	must(sim, meta_disk_remove(disk->meta, &err), &err, "removing a disk");
+	must(sim, meta_disk_remove_with_snapshots(disk->meta, &err), &err, "removing a disk");
 	meta_disk_put(disk->meta);
 	oracle_free(&disk->oracle);
 	new_disk(sim, disk);
@@ -457,11 +424,11 @@ static void turn(struct sim *sim)
 	queue_turn(&sim->ioc->queues[0], 0);
 }
 
-/* Copies come as in minutes of real time, some of them between any two steps. */
+/* Copies come as in minutes of real time, some of them between any two steps; in some cases seldom, so that much
+ * happens that the last one does not know of. */
 static void background(struct sim *sim)
 {
-	if (below(sim, 20) == 0)
-		sim->pool->copy.next_at_ns = 0;
+	sim->pool->copy.next_at_ns = below(sim, sim->copy_every) == 0 ? 0 : UINT64_MAX;
 	bg_step(sim->pool, base_clock_ns());
 }
 
@@ -479,14 +446,20 @@ static void one_step(struct sim *sim, struct db_txn **slot)
 		mw_step(sim->pool, base_clock_ns() + (below(sim, 4) == 0 ? 2 * COMMIT_INTERVAL_NS : 0));
 	else if (dice < 920)
 		lookup_step(sim->pool, slot);
-	else if (dice < 998)
+	else if (dice < 980)
 		background(sim);
+	else if (dice < 993)
+		base_mailbox_run(&sim->ctl_box);
+	else if (dice < 998)
+		snaps_step(sim);
 	else
 		replace_disk(sim, &sim->disks[below(sim, DISKS)]);
 }
 
 static bool anything_flies(struct sim *sim)
 {
+	if (sim->taking)
+		return true;
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (sim->slots[i].busy)
 			return true;
@@ -500,12 +473,13 @@ static void drain(struct sim *sim)
 
 	for (unsigned i = 0; anything_flies(sim); i++) {
 		if (i > 2000000)
-			fail(sim, "requests hang");
+			sim_fail(sim, "requests hang");
 		sim_device_complete_one(&sim->device);
 		turn(sim);
 		lookup_step(sim->pool, &slot);
 		mw_step(sim->pool, base_clock_ns());
 		background(sim);
+		base_mailbox_run(&sim->ctl_box);
 	}
 	db_read_free(slot);
 }
@@ -555,7 +529,7 @@ static void check_metadata(struct sim *sim)
 
 	must(sim, meta_check(&args, &report, &err), &err, "check");
 	if (report.problems != 0)
-		fail(sim, "check found %" PRIu64 " problems; the first: %s", report.problems,
+		sim_fail(sim, "check found %" PRIu64 " problems; the first: %s", report.problems,
 		     report.findings[0].text);
 }
 
@@ -580,7 +554,7 @@ static void check_size(struct sim *sim, struct disk *disk, enum oracle_mode mode
 		       " op %" PRIu64 "\n",
 		       disk->sizes[i].bytes, disk->sizes[i].submitted, disk->sizes[i].completed,
 		       disk->sizes[i].durable, disk->sizes[i].op);
-	fail(sim, "%s has an impossible size: %" PRIu64, disk->name, size);
+	sim_fail(sim, "%s has an impossible size: %" PRIu64, disk->name, size);
 }
 
 static void call_done(struct ioc_request *req, int result)
@@ -588,7 +562,7 @@ static void call_done(struct ioc_request *req, int result)
 	*(int *)req->ctx = result;
 }
 
-static void read_now(struct sim *sim, struct disk *disk, uint64_t first, uint64_t count, char *buf)
+void read_now(struct sim *sim, struct ioc_bd *bd, const char *name, uint64_t first, uint64_t count, char *buf)
 {
 	static struct ioc_request req;
 	struct iovec iov = { buf, count * SECTOR };
@@ -596,7 +570,7 @@ static void read_now(struct sim *sim, struct disk *disk, uint64_t first, uint64_
 	int result = 1;
 
 	req = (struct ioc_request){ .op = IOC_OP_READ,
-				    .bd = disk->bd,
+				    .bd = bd,
 				    .queue = &sim->ioc->queues[0],
 				    .offset = first * SECTOR,
 				    .length = count * SECTOR,
@@ -612,7 +586,7 @@ static void read_now(struct sim *sim, struct disk *disk, uint64_t first, uint64_
 	}
 	db_read_free(slot);
 	if (result < 0)
-		fail(sim, "reading %s after the restart: %s", disk->name, strerror(-result));
+		sim_fail(sim, "reading all of %s: %s", name, strerror(-result));
 }
 
 static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode)
@@ -623,13 +597,13 @@ static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode
 	check_size(sim, disk, mode);
 	for (uint64_t first = 0; first < sectors; first += step) {
 		uint64_t count = MIN(step, sectors - first);
-		read_now(sim, disk, first, count, buf);
+		read_now(sim, disk->bd, disk->name, first, count, buf);
 		for (uint64_t i = 0; i < count; i++) {
 			const char *why = oracle_judge(&disk->oracle, first + i, buf + i * SECTOR, mode, 0);
 			if (why)
 				oracle_print(&disk->oracle, first + i, buf + i * SECTOR);
 			if (why)
-				fail(sim, "%s, sector %" PRIu64 " after the %s: %s", disk->name, first + i,
+				sim_fail(sim, "%s, sector %" PRIu64 " after the %s: %s", disk->name, first + i,
 				     mode == ORACLE_CUT      ? "power cut"
 				     : mode == ORACLE_KILLED ? "kill"
 							     : "run",
@@ -652,10 +626,11 @@ static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode
 static void judge_copy(struct sim *sim)
 {
 	uint64_t sectors;
-	const char *why = copy_judge(&sim->device, sim->pool_uuid, &sectors);
+	struct copy_truth truth = lineage_truth(&sim->lineage);
+	const char *why = copy_judge(&sim->device, sim->pool_uuid, &truth, &sectors);
 
 	if (why)
-		fail(sim, "the copy of the metadata: %s", why);
+		sim_fail(sim, "the copy of the metadata: %s", why);
 	sim->copied_sectors += sectors;
 }
 
@@ -668,6 +643,7 @@ static void recover(struct sim *sim)
 	else
 		sim_device_kill(&sim->device);
 	judge_copy(sim);
+	sim->moved += atomic_load(&sim->pool->moved_leaves);
 	move_metadata(sim, !cut);
 	for (unsigned i = 0; i < SLOTS; i++)
 		sim->slots[i].busy = false;
@@ -688,6 +664,7 @@ static void recover(struct sim *sim)
 	for (unsigned i = 0; i < DISKS; i++)
 		open_disk(sim, &sim->disks[i]);
 	check_metadata(sim);
+	snaps_recover(sim);
 	for (unsigned i = 0; i < DISKS; i++)
 		judge_disk(sim, &sim->disks[i], cut ? ORACLE_CUT : ORACLE_KILLED);
 }
@@ -697,12 +674,15 @@ static void close_in_order(struct sim *sim)
 	struct base_error err = { 0 };
 
 	drain(sim);
+	snaps_check_all(sim);
+	snaps_close_all(sim);
 	for (unsigned i = 0; i < DISKS; i++) {
 		judge_disk(sim, &sim->disks[i], ORACLE_LIVE);
 		ioc_disk_close(sim->disks[i].bd);
 		meta_disk_put(sim->disks[i].meta);
 	}
 	queue_done(&sim->ioc->queues[0]);
+	sim->moved += atomic_load(&sim->pool->moved_leaves);
 	must(sim, meta_pool_close(sim->pool, &err), &err, "closing the pool");
 	judge_copy(sim);
 	open_pool(sim);
@@ -713,7 +693,7 @@ static void close_in_order(struct sim *sim)
 
 static void make_pool(struct sim *sim)
 {
-	static const uint64_t sizes[] = { 6 * MIB, 12 * MIB, 40 * MIB };
+	static const uint64_t sizes[] = { 6 * MIB, 12 * MIB, 40 * MIB }, copy_every[] = { 8, 20, 200 };
 	struct meta_pv_spec pv = { .path = "sim" };
 	struct meta_pool_create_args args = { .dir = sim->dir[0],
 					      .name = "sim",
@@ -723,6 +703,7 @@ static void make_pool(struct sim *sim)
 					      .pv_ctx = &sim->device };
 	struct base_error err = { 0 };
 
+	sim->copy_every = copy_every[below(sim, 3)];
 	sim_device_init(&sim->device, sizes[below(sim, 3)], below(sim, 4) ? 512 : 4096, random_of_device, event, sim);
 	must(sim, meta_pool_create(&args, &err), &err, "making the pool");
 	open_pool(sim);
@@ -782,8 +763,10 @@ static int run_case(const char *scratch, uint64_t seed, uint64_t steps, enum end
 	close_in_order(sim);
 	if (verbose)
 		printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64
-		       " sectors judged, %" PRIu64 " of copies\n",
-		       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors, sim->copied_sectors);
+		       " sectors judged, %" PRIu64 " of copies, %" PRIu64 " snapshots, %" PRIu64 " removed, %" PRIu64
+		       " clones, %" PRIu64 " rollbacks, %" PRIu64 " entries moved\n",
+		       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors, sim->copied_sectors,
+		       sim->snaps_taken, sim->snaps_removed, sim->clones, sim->rollbacks, sim->moved);
 	fflush(stdout);
 	return sim->done_ops == 0; /* a case that did nothing proves nothing */
 }
