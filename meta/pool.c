@@ -436,5 +436,6 @@ void pool_wait_trimmed(struct meta_disk *disk)
 	meta_wait_trimmed(disk, &wait);
 	while (base_mailbox_run(&box) == 0)
 		base_park_wait(&park, 0);
+	base_mailbox_wait_for_producers(&box);
 	base_park_done(&park);
 }
