@@ -82,25 +82,32 @@ static bool add_run(struct plan *plan, enum plan_kind kind, struct pchunk chunk,
 	return add(plan, &step);
 }
 
-static struct pchunk block_source(const struct plan_slice *slice, unsigned i, unsigned block)
+/* Where the block is, 0 = it reads as zero; returns the end of the run of blocks that are there too. */
+static unsigned find_run(const struct plan_slice *slice, unsigned i, unsigned block, struct pchunk *ret)
 {
-	meta_entry entry = slice->entries[i];
+	const uint32_t *sources = slice->sources ? slice->sources[i] : NULL;
+	unsigned valid = meta_entry_valid(slice->entries[i]), next = block + 1;
 
-	if (slice->sources)
-		return (struct pchunk){ slice->sources[i][block] };
-	return meta_entry_valid(entry) >> block & 1 ? meta_entry_chunk(entry) : (struct pchunk){ 0 };
+	if (!sources) {
+		bool here = valid >> block & 1;
+		unsigned others = (here ? (uint16_t)~valid : valid) >> block;
+		*ret = here ? meta_entry_chunk(slice->entries[i]) : (struct pchunk){ 0 };
+		return others ? block + (unsigned)__builtin_ctz(others) : CHUNK_BLOCKS;
+	}
+	while (next < CHUNK_BLOCKS && sources[next] == sources[block])
+		next++;
+	*ret = (struct pchunk){ sources[block] };
+	return next;
 }
 
 static bool read_chunk(const struct plan_slice *slice, unsigned i, struct plan *plan)
 {
+	struct pchunk source;
 	uint32_t from, to;
 
 	part_in_chunk(slice, i, &from, &to);
 	while (from < to) {
-		unsigned block = from / BLOCK_BYTES, next = block + 1;
-		struct pchunk source = block_source(slice, i, block);
-		while (next < CHUNK_BLOCKS && block_source(slice, i, next).n == source.n)
-			next++;
+		unsigned next = find_run(slice, i, from / BLOCK_BYTES, &source);
 		uint32_t end = MIN(to, next * (uint32_t)BLOCK_BYTES);
 		if (!add_run(plan, source.n ? PLAN_READ : PLAN_ZERO, source, from, end))
 			return false;
