@@ -155,7 +155,7 @@ struct meta_disk {
 
 struct meta_snapshot {
 	struct meta_pool *pool;             /* const */
-	struct meta_disk *disk;             /* const; a reference */
+	struct meta_disk *disk;             /* catalog_lock; a reference */
 	struct base_uuid uuid;              /* const */
 	struct meta_snapshot_record record; /* catalog_lock; written by MW */
 	_Atomic(struct meta_store *) store; /* changes by MW, under catalog_lock */
@@ -578,6 +578,8 @@ int snapshots_load_one(struct meta_pool *pool, const struct db_key *key, const s
 		       struct base_error *err);
 struct meta_snapshot *snapshot_new(struct meta_disk *disk, struct base_uuid uuid,
 				   const struct meta_snapshot_record *rec, struct meta_store *store); /* catalog_lock */
+/* Becomes one of another disk. catalog_lock. */
+void snapshot_move(struct meta_snapshot *snapshot, struct meta_disk *to);
 void snapshot_unlink(struct meta_snapshot *snapshot); /* catalog_lock; its own reference goes */
 struct meta_snapshot *snapshot_find(struct meta_disk *disk, const char *name); /* catalog_lock */
 struct meta_snapshot *snapshot_with_uuid(struct meta_pool *pool, struct base_uuid uuid); /* catalog_lock */

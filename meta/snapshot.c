@@ -103,6 +103,20 @@ void snapshot_unlink(struct meta_snapshot *snapshot)
 	put_locked(snapshot);
 }
 
+void snapshot_move(struct meta_snapshot *snapshot, struct meta_disk *to)
+{
+	struct meta_disk *from = snapshot->disk;
+
+	take_out(snapshot);
+	from->snapshot_count--;
+	from->refs--; /* the caller has another one */
+	to->refs++;
+	to->snapshot_count++;
+	snapshot->disk = to;
+	snapshot->record.disk = to->number;
+	insert(snapshot);
+}
+
 void snapshot_set_name(struct meta_snapshot *snapshot, const char *name)
 {
 	take_out(snapshot);

@@ -88,6 +88,15 @@ MUST_CHECK int meta_snapshot_remove(struct meta_snapshot *snapshot, struct base_
  */
 MUST_CHECK int meta_disk_rollback(struct meta_disk *disk, struct meta_snapshot *snapshot, struct base_error *err);
 
+/*
+ * The disk gets head and snapshots of `from`, whose head stands on a snapshot of the disk, directly or through
+ * snapshots of its own; `from` is gone then. What `bdfs receive` does at the end of an incremental stream. What was
+ * written to the disk since is freed in the background. One transaction.
+ * Return: 0; -EBUSY (one of the two is open), -EEXIST (both have a snapshot of one name), -EINVAL (from stands on no
+ * snapshot of the disk), -ENOENT.
+ */
+MUST_CHECK int meta_disk_take_over(struct meta_disk *disk, struct meta_disk *from, struct base_error *err);
+
 /* meta_disk_remove() refuses a disk that has snapshots (-EBUSY, err names some); this one takes them along, in the
  * same transaction. Clones of them stay. Return: as meta_disk_remove; -EBUSY also when a snapshot is open. */
 MUST_CHECK int meta_disk_remove_with_snapshots(struct meta_disk *disk, struct base_error *err);

@@ -18,21 +18,6 @@ static int later(struct base_error *err)
 	return base_error_set(err, -ENOTSUP, "this version can't do that with snapshots yet");
 }
 
-int meta_diff_begin(struct meta_pool *pool, const struct meta_diff_side *older, const struct meta_diff_side *newer,
-		    struct meta_diff **ret, struct base_error *err)
-{
-	return later(err);
-}
-
-int meta_diff_next(struct meta_diff *diff, struct meta_extent *ret)
-{
-	return 1;
-}
-
-void meta_diff_end(struct meta_diff *diff)
-{
-}
-
 int meta_snapshot_space(struct meta_snapshot *snapshot, struct meta_space_use *ret, struct base_error *err)
 {
 	return later(err);
