@@ -155,11 +155,25 @@ static void choose_direction(struct fold_job *job, struct db_txn **slot)
 	job->cursor = job->down ? atomic_load(&upper->overlap_bytes) / LEAF_BYTES : 0;
 }
 
-/* The name, or the other child, went in a transaction that was durable before the job was made. */
+/*
+ * The name, or the other child, went in a transaction that was durable before the job was made, and neither comes back.
+ * So what is said of the job whose turn it is goes for those behind it too, and one copy does for all.
+ */
+static void note_commit(struct meta_pool *pool)
+{
+	pthread_mutex_lock(&pool->catalog_lock);
+	pthread_mutex_lock(&pool->jobs_lock);
+	for (struct fold_job *job = pool->folds; job; job = job->next)
+		if (job->known_in == 0)
+			job->known_in = pool->record.commit;
+	pthread_mutex_unlock(&pool->jobs_lock);
+	pthread_mutex_unlock(&pool->catalog_lock);
+}
+
 static bool may_begin(struct meta_pool *pool, struct fold_job *job)
 {
 	if (job->known_in == 0)
-		job->known_in = copy_commit_now(pool);
+		note_commit(pool);
 	return copy_knows(pool, job->known_in) || planted(BUG_FOLD_NO_COPY);
 }
 
