@@ -7,12 +7,12 @@
  * A copy-on-write tree that is changed at random for long is where naive uses of LMDB end: the file grows, the list of
  * free pages grows with it, and each commit has more of both to handle. This program shows whether ours do. It makes a
  * pool in DIRECTORY, which must not exist, with one thin disk, and then, N times, picks a chunk of the disk at random
- * and maps it, or frees it when it is mapped: half of the disk is mapped in the long run. It is the map and the commit of
- * the product, with restart log, batches of freed chunks and copies of the metadata; only no data is written. A commit
- * is asked for, and waited for, after each --commit-every operations, as a guest's flush would.
+ * and maps it, or frees it when it is mapped: half of the disk is mapped in the long run. It is the map and the commit
+ * of the product, with restart log, batches of freed chunks and copies of the metadata; only no data is written. A
+ * commit is asked for, and waited for, after each --commit-every operations, as a guest's flush would.
  *
- * Before the count begins, as many operations as the disk has chunks bring the pool near its long run; they are committed
- * in large steps.
+ * Before the count begins, as many operations as the disk has chunks bring the pool near its long run; they are
+ * committed in large steps.
  *
  * Each --every operations a line: the file's size, what of it is in use, what is free; the processor time of the whole
  * process an operation; the median and the longest of the commits. With --max-growth it fails (3) when the file is
@@ -159,7 +159,8 @@ static int print_line(struct churn *churn, uint64_t done, struct base_error *err
 	*line = (struct line){ .file_bytes = usage.file_bytes, .cpu_ns = cpu_ns() - churn->cpu_began_ns };
 	qsort(churn->commit_ns, churn->commits, sizeof(*churn->commit_ns), by_size);
 	printf("%10" PRIu64 " %9.1f %9.1f %9.1f %10.2f %11.2f %11.2f\n", done, (double)usage.file_bytes / MIB,
-	       (double)usage.used_bytes / MIB, (double)(usage.file_bytes - MIN(usage.used_bytes, usage.file_bytes)) / MIB,
+	       (double)usage.used_bytes / MIB,
+	       (double)(usage.file_bytes - MIN(usage.used_bytes, usage.file_bytes)) / MIB,
 	       (double)line->cpu_ns / 1e3 / (double)churn->every,
 	       (double)churn->commit_ns[churn->commits / 2] / 1e6,
 	       (double)churn->commit_ns[churn->commits - 1] / 1e6);

@@ -2,10 +2,9 @@
 /*
  * The part of meta/snapshot.h that is still to come.
  *
- * It owns nothing. No pool of this version has a snapshot yet (the catalogue
- * refuses layers with a parent), so the look-ups find none and the lists are
- * empty; what would make one or needs one answers -ENOTSUP. The functions move
- * from here to their own files as they are made, and this file goes.
+ * It owns nothing. How much of a disk's or a snapshot's space is its own and
+ * how much is shared is not counted yet; who asks is told so, and lists leave it
+ * out. With the counting this file goes.
  *
  * Failure modes: -ENOTSUP, with a text.
  */
