@@ -362,6 +362,14 @@ static bool print_inflate(const json_t *result)
 	return true;
 }
 
+/* The token alone, so that a script can have it. */
+static bool print_receive(const json_t *result)
+{
+	if (json_object_get(result, "token"))
+		printf("%s\n", string_of(result, "token"));
+	return true;
+}
+
 static bool print_send(const json_t *result)
 {
 	print_name(result, "disk");
@@ -399,7 +407,7 @@ static const struct {
 	{ &cmd_mkvdev, print_mapping },   { &cmd_rmvdev, print_unmapped }, { &cmd_rmdev, print_unmapped },
 	{ &cmd_chdev, print_changed },    { &cmd_lsmap, cli_print_map },
 	{ &cmd_snapshot, print_snapshot_verb }, { &cmd_inflate, print_inflate }, { &cmd_jobs, print_jobs },
-	{ &cmd_send, print_send },
+	{ &cmd_send, print_send },        { &cmd_receive, print_receive },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)

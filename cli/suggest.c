@@ -14,9 +14,8 @@
 
 #define NAME_MAX_LETTERS 32
 
-static const char *const later_verbs[] = { "mkrep",  "chrep",  "rmrep",
-					   "lsrep",     "mkvopt",   "rmvopt", "lsvopt", "chvopt", "loadopt",
-					   "unloadopt", "snapshot", "viosbr", "lsvdev" };
+static const char *const later_verbs[] = { "mkrep",  "chrep",  "rmrep",   "lsrep",     "mkvopt", "rmvopt",
+					   "lsvopt", "chvopt", "loadopt", "unloadopt", "viosbr", "lsvdev" };
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {

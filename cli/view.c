@@ -165,6 +165,23 @@ static void cell_percentile(const json_t *record, const char *key, char buf[CLI_
 	}
 }
 
+static void cell_utc(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	time_t at = (time_t)bytes_of(record, key);
+	struct tm tm;
+
+	if (!gmtime_r(&at, &tm) || !strftime(buf, CLI_CELL_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &tm))
+		strcpy(buf, "None");
+}
+
+static void cell_done_percent(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
+{
+	uint64_t total = bytes_of(record, "total");
+
+	snprintf(buf, CLI_CELL_BYTES_MAX, "%.0f",
+		 total ? 100.0 * (double)MIN(bytes_of(record, "done"), total) / (double)total : 0.0);
+}
+
 static const struct cli_column pools[] = {
 	{ "pool", "Pool", false, false, cell_text, "name" },
 	{ "size", "Size(mb)", true, false, cell_mb_down, "size_bytes" },
@@ -375,23 +392,6 @@ static const struct cli_column shares[] = {
 	{ "extents", "EXTENTS", true, false, cell_count, "extents" },
 	{ 0 },
 };
-
-static void cell_utc(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
-{
-	time_t at = (time_t)bytes_of(record, key);
-	struct tm tm;
-
-	if (!gmtime_r(&at, &tm) || !strftime(buf, CLI_CELL_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &tm))
-		strcpy(buf, "None");
-}
-
-static void cell_done_percent(const json_t *record, const char *key, char buf[CLI_CELL_BYTES_MAX])
-{
-	uint64_t total = bytes_of(record, "total");
-
-	snprintf(buf, CLI_CELL_BYTES_MAX, "%.0f",
-		 total ? 100.0 * (double)MIN(bytes_of(record, "done"), total) / (double)total : 0.0);
-}
 
 static const struct cli_column space[] = {
 	{ "name", "Name", false, false, cell_text, "name" },

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "cmd/args.h"
 #include "cmd/diff.h"
 #include "cmd/disks.h"
@@ -156,6 +157,18 @@ static int fill_page(struct cmd_context *ctx, const struct side sides[2], struct
 	return r < 0 ? base_error_set_errno(err, r, "the difference could not be read") : 0;
 }
 
+/* null for what is no snapshot. */
+static json_t *uuid_to_json(const struct side *side)
+{
+	char text[BASE_UUID_TEXT_BYTES];
+	struct meta_snapshot_info info;
+
+	if (!side->is.snapshot)
+		return json_null();
+	meta_snapshot_info(side->is.snapshot, &info);
+	return json_string(base_uuid_to_text(info.uuid, text));
+}
+
 static int make_page(struct cmd_context *ctx, const struct side sides[2], const json_t *args, json_t **ret_result,
 		     struct base_error *err)
 {
@@ -168,8 +181,9 @@ static int make_page(struct cmd_context *ctx, const struct side sides[2], const 
 		json_decref(page.extents);
 		return r;
 	}
-	*ret_result = json_pack("{s:O, s:O, s:I, s:I, s:I, s:o}", "older", json_object_get(args, "name"), "newer",
-				json_object_get(args, "other"), "size_bytes", (json_int_t)sides[1].size_bytes,
+	*ret_result = json_pack("{s:O, s:O, s:o, s:o, s:I, s:I, s:I, s:o}", "older", json_object_get(args, "name"),
+				"newer", json_object_get(args, "other"), "older_uuid", uuid_to_json(&sides[0]),
+				"newer_uuid", uuid_to_json(&sides[1]), "size_bytes", (json_int_t)sides[1].size_bytes,
 				"data_bytes", (json_int_t)page.data_bytes, "zero_bytes", (json_int_t)page.zero_bytes,
 				"extents", page.extents);
 	if (page.is_full)

@@ -2,8 +2,9 @@
 /*
  * `snapshot -diff`: where two snapshots, or a snapshot and a disk, differ.
  *
- * Gives {"older", "newer", "size_bytes", "extents": [{"offset", "bytes", "kind"}], "data_bytes", "zero_bytes"}, and
- * "next_offset" when -limit or the size of an answer ended it before the end.
+ * Gives {"older", "newer", "older_uuid", "newer_uuid" (null: no snapshot), "size_bytes", "extents": [{"offset",
+ * "bytes", "kind"}], "data_bytes", "zero_bytes"}, and "next_offset" when -limit or the size of an answer ended it
+ * before the end.
  */
 #ifndef CMD_DIFF_H
 #define CMD_DIFF_H

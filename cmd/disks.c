@@ -324,19 +324,29 @@ static int check_not_mapped(struct cmd_context *ctx, struct meta_disk *disk, con
 			      vtd.name, vtd.record.adapter, vtd.name);
 }
 
+int cmd_disk_check_unused(struct cmd_context *ctx, struct meta_disk *disk, const char *to_do, struct base_error *err)
+{
+	char name[NAME_BYTES_MAX + 1];
+
+	disk_name(disk, name);
+	if (check_not_mapped(ctx, disk, name, err) < 0)
+		return -EBUSY;
+	if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
+		return base_error_set(err, -EBUSY, "%s: in use (open %u times): close what uses it, then %s", name,
+				      meta_disk_opens(disk), to_do);
+	return 0;
+}
+
 int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_snapshots, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
 	uint64_t number = meta_disk_number(disk);
 
 	disk_name(disk, name);
-	if (check_not_mapped(ctx, disk, name, err) < 0)
-		return -EBUSY;
 	if (!with_snapshots && check_no_snapshots(disk, name, err) < 0)
 		return -EBUSY;
-	if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
-		return base_error_set(err, -EBUSY, "%s: in use (open %u times): close what uses it, then remove it",
-				      name, meta_disk_opens(disk));
+	if (cmd_disk_check_unused(ctx, disk, "remove it", err) < 0)
+		return -EBUSY;
 
 	int r = with_snapshots ? meta_disk_remove_with_snapshots(disk, err) : meta_disk_remove(disk, err);
 

@@ -40,6 +40,9 @@ MUST_CHECK int cmd_disk_create_from(struct cmd_context *ctx, const char *name, c
 MUST_CHECK int cmd_disk_resize(struct cmd_context *ctx, struct meta_disk *disk, uint64_t new_bytes,
 			       struct base_error *err);
 
+/* Return: 0: not mapped, and closed within a moment; -EBUSY with err: by whom, and what to do before one can TO_DO. */
+MUST_CHECK int cmd_disk_check_unused(struct cmd_context *ctx, struct meta_disk *disk, const char *to_do,
+				     struct base_error *err);
 /* Removes. Return: 0; -EBUSY: open, or it has snapshots and may not take them along. */
 MUST_CHECK int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_snapshots,
 			       struct base_error *err);

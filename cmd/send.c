@@ -194,6 +194,7 @@ struct source {
 struct file_source {
 	struct source source;
 	const struct cmd_pool_ref *pool;
+	const struct cmd_stream_header *header;
 	char older[NAME_ROOM], newer[NAME_ROOM];
 	int fd, base_fd;
 	json_t *page; /* NULL: none yet */
@@ -218,12 +219,27 @@ static int read_file(struct source *source, uint64_t offset, void *buf, size_t b
 	return 0;
 }
 
+static bool page_is_about(const json_t *page, const char *key, struct base_uuid uuid)
+{
+	const char *text = json_string_value(json_object_get(page, key));
+	struct base_uuid found = { 0 };
+
+	return (!text || base_uuid_parse(text, &found) == 0) && base_uuid_equal(found, uuid);
+}
+
+/* Pages are asked for by name, and a disk can get another name while it is sent. */
 static int fetch_page(struct file_source *file, uint64_t offset, struct base_error *err)
 {
+	int r;
+
 	json_decref(file->page);
 	file->page = NULL;
 	file->at = 0;
-	return cmd_diff_fetch(file->pool, file->older, file->newer, offset, &file->page, err);
+	r = cmd_diff_fetch(file->pool, file->older, file->newer, offset, &file->page, err);
+	if (r == 0 && (!page_is_about(file->page, "newer_uuid", file->header->snapshot) ||
+		       !page_is_about(file->page, "older_uuid", file->header->base)))
+		r = base_error_set(err, -ESTALE, "%s: has become another snapshot while it was sent", file->newer);
+	return r;
 }
 
 static int next_in_pages(struct source *source, uint64_t offset, struct range *ret, struct base_error *err)
@@ -535,8 +551,12 @@ static void name_base(const json_t *args, const struct cmd_stream_header *header
 static int send_mounted(struct cmd_context *ctx, const struct cmd_pool_ref *pool, const json_t *plan,
 			const json_t *args, json_t **ret_result, struct base_error *err)
 {
-	struct file_source file = { .source = { next_in_pages, read_file }, .pool = pool, .fd = -1, .base_fd = -1 };
 	struct cmd_stream_header header;
+	struct file_source file = { .source = { next_in_pages, read_file },
+				    .pool = pool,
+				    .header = &header,
+				    .fd = -1,
+				    .base_fd = -1 };
 	struct cmd_stream ignored;
 	char mountpoint[PATH_MAX];
 	int r = cmd_text_from_json(json_object_get(plan, "mountpoint"), mountpoint, sizeof(mountpoint));

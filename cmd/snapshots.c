@@ -170,18 +170,25 @@ int cmd_disk_create_from(struct cmd_context *ctx, const char *name, const json_t
 
 /* ---- removing ----------------------------------------------------------------------------- */
 
+int cmd_snapshot_check_unused(struct meta_snapshot *snapshot, struct base_error *err)
+{
+	struct meta_snapshot_info info;
+
+	if (meta_snapshot_wait_closed(snapshot, RELEASE_PATIENCE_NS) == 0)
+		return 0;
+	meta_snapshot_info(snapshot, &info);
+	return base_error_set(err, -EBUSY, "%s@%s: in use (open %u times): close what reads it, then remove it",
+			      info.disk_name, info.name, info.opens);
+}
+
 int cmd_snapshot_remove(struct cmd_context *ctx, struct meta_snapshot *snapshot, struct base_error *err)
 {
 	struct meta_snapshot_info info;
-	int r;
+	int r = cmd_snapshot_check_unused(snapshot, err);
 
+	if (r < 0)
+		return r;
 	meta_snapshot_info(snapshot, &info);
-	if (meta_snapshot_wait_closed(snapshot, RELEASE_PATIENCE_NS) < 0) {
-		meta_snapshot_info(snapshot, &info);
-		return base_error_set(err, -EBUSY,
-				      "%s@%s: in use (open %u times): close what reads it, then remove it",
-				      info.disk_name, info.name, info.opens);
-	}
 	r = meta_snapshot_remove(snapshot, err);
 	if (r < 0)
 		return base_error_wrap(err, "%s@%s: not removed", info.disk_name, info.name);

@@ -33,6 +33,8 @@ MUST_CHECK int cmd_snapshot_find_of(struct meta_disk *disk, const char *name, st
 MUST_CHECK int cmd_snapshot_clone(struct cmd_context *ctx, const char *name, const char *from, json_t **ret_result,
 				  struct base_error *err);
 
+/* Return: 0: closed, within a moment; -EBUSY with err. */
+MUST_CHECK int cmd_snapshot_check_unused(struct meta_snapshot *snapshot, struct base_error *err);
 /* Takes the name away and tells the mount. Return: 0; -EBUSY; others of meta_snapshot_remove. */
 MUST_CHECK int cmd_snapshot_remove(struct cmd_context *ctx, struct meta_snapshot *snapshot, struct base_error *err);
 

@@ -140,7 +140,7 @@ const struct cmd_option *cmd_option_find(const struct cmd_verb *verb, const char
 unsigned cmd_verb_needs(const struct cmd_verb *verb, const json_t *args);
 
 extern const struct cmd_verb cmd_mksp, cmd_lssp, cmd_chsp, cmd_rmsp, cmd_mount, cmd_umount, cmd_mkbdsp, cmd_chbdsp,
-	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_inflate, cmd_jobs, cmd_send, cmd_check, cmd_dump;
+	cmd_rmbdsp, cmd_lu, cmd_snapshot, cmd_inflate, cmd_jobs, cmd_send, cmd_receive, cmd_check, cmd_dump;
 extern const struct cmd_verb cmd_restore, cmd_import;
 extern const struct cmd_verb cmd_alert, cmd_events;
 extern const struct cmd_verb cmd_mkvdev, cmd_rmvdev, cmd_lsmap, cmd_lsdev, cmd_chdev, cmd_rmdev;
