@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fold under way or asked for: shared by fold.c, which does it, and jobs.c, which shows and cancels it. */
+/*
+ * A fold under way or asked for: shared by fold.c and fold_leaf.c, which do it, and jobs.c, which shows and cancels it.
+ * Context: BG, unless a field says otherwise.
+ */
 #ifndef META_FOLD_H
 #define META_FOLD_H
 
@@ -22,5 +25,12 @@ struct fold_job {
 	struct mw_call call;
 	struct base_msg done;
 };
+
+/* fold_leaf.c */
+enum { FOLD_AGAIN = 1 }; /* not now, but soon */
+/* What the job's state wants done of leaf number. slot: BG's read transaction. Return: 0, FOLD_AGAIN, negative errno. */
+MUST_CHECK int fold_leaf(struct meta_pool *pool, struct fold_job *job, uint64_t number, struct db_txn **slot);
+/* Nobody needs to wait for the leaf that the job holds, if it holds one. */
+void fold_let_go(struct meta_pool *pool, struct fold_job *job);
 
 #endif
