@@ -28,7 +28,7 @@ struct fold_job {
 
 /* fold_leaf.c */
 enum { FOLD_AGAIN = 1 }; /* not now, but soon */
-/* What the job's state wants done of leaf number. slot: BG's read transaction. Return: 0, FOLD_AGAIN, negative errno. */
+/* What the job's state wants done of leaf `number`. slot: BG's read transaction. Return: 0, FOLD_AGAIN, -errno. */
 MUST_CHECK int fold_leaf(struct meta_pool *pool, struct fold_job *job, uint64_t number, struct db_txn **slot);
 /* Nobody needs to wait for the leaf that the job holds, if it holds one. */
 void fold_let_go(struct meta_pool *pool, struct fold_job *job);

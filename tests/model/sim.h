@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The simulator's state, shared by model.c (requests, ends, recovery) and snaps.c (snapshots, clones). */
+/* The simulator's state, shared by model.c (ends, recovery), requests.c and snaps.c (snapshots, clones). */
 #ifndef TESTS_SIM_H
 #define TESTS_SIM_H
 
@@ -100,6 +100,13 @@ void sim_fail(struct sim *sim, const char *fmt, ...) __attribute__((format(print
 void must(struct sim *sim, int rc, const struct base_error *err, const char *what);
 void read_now(struct sim *sim, struct ioc_bd *bd, const char *name, uint64_t first, uint64_t count, char *buf);
 void open_disk(struct sim *sim, struct disk *disk);
+
+/* requests.c */
+static inline uint64_t size_sectors(const struct disk *disk)
+{
+	return meta_disk_size(disk->meta) / SECTOR;
+}
+void requests_submit(struct sim *sim); /* one, if there is room: whatever the dice say */
 
 /* snaps.c */
 void snaps_step(struct sim *sim); /* takes, clones, rolls back, removes: whatever the dice say */
