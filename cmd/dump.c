@@ -28,6 +28,7 @@
 #include "cmd/args.h"
 #include "cmd/disks.h"
 #include "cmd/dump_records.h"
+#include "cmd/execute.h"
 #include "cmd/pools.h"
 #include "cmd/registry.h"
 #include "cmd/text.h"
@@ -40,18 +41,6 @@ static const struct cmd_option options[] = {
 	  "the metadata for `bdfs restore`, to FILE or (-) standard output; the pool must not be mounted" },
 	{ 0 },
 };
-
-static int find_pool(struct cmd_context *ctx, const json_t *args, struct cmd_pool_ref *ret, struct base_error *err)
-{
-	char sp[PATH_MAX];
-	int r = cmd_arg_text(args, "sp", sp, sizeof(sp), err);
-
-	if (r >= 0)
-		r = cmd_registry_find(r == CMD_ARG_ABSENT ? NULL : sp, ret, err);
-	if (r < 0)
-		ctx->subject = CMD_SUBJECT_POOL;
-	return r;
-}
 
 /* ---- a stream ------------------------------------------------------------------------------ */
 
@@ -136,7 +125,7 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 	if (cmd_arg_flag(args, "records") && cmd_arg_is_set(args, "stream"))
 		return base_error_set(err, -EINVAL, "-records and -stream can't go together");
 
-	int r = find_pool(ctx, args, &pool, err);
+	int r = cmd_execute_pool(ctx, args, &pool, err);
 
 	if (r < 0)
 		return r;

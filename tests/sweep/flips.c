@@ -18,7 +18,6 @@
  * The last line counts how they ended. --only N repeats one of a seed. FLIPS in
  * the environment is the count.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -130,21 +129,6 @@ static void run_case(struct flips *flips, const struct flip *flip, const char *d
 	_exit(0);
 }
 
-static void remove_dir(const char *path)
-{
-	char file[512];
-	struct dirent *entry;
-	DIR *dir = opendir(path);
-
-	while (dir && (entry = readdir(dir))) {
-		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-		unlink(file);
-	}
-	if (dir)
-		closedir(dir);
-	rmdir(path);
-}
-
 static void sort_out(struct flips *flips)
 {
 	const struct found *found = flips->found;
@@ -172,7 +156,7 @@ static void try_flip(struct flips *flips, uint64_t seed, uint64_t number, const 
 		run_case(flips, flip, dir);
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		abort();
-	remove_dir(dir);
+	rig_remove_dir(dir);
 	if (status == 0) {
 		sort_out(flips);
 		return;
@@ -240,7 +224,7 @@ int main(int argc, char **argv)
 			try_flip(&flips, seed, number, &flip);
 	}
 	snprintf(path, sizeof(path), "%s/pool", flips.scratch);
-	remove_dir(path);
+	rig_remove_dir(path);
 	rmdir(flips.scratch);
 	free(flips.metadata);
 	printf("flips: seed %" PRIu64 ": %" PRIu64 " without effect, %" PRIu64 " refused at the opening, %" PRIu64

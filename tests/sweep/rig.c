@@ -2,6 +2,7 @@
 /* See rig.h. No threads, so that the n-th call is the same one every time. */
 #include "tests/sweep/rig.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -446,4 +447,19 @@ void rig_copy(struct rig *rig, const char *dir)
 	copy_file(rig->dir, dir, "data.mdb");
 	copy_file(rig->dir, dir, "pv0");
 	snprintf(rig->dir, sizeof(rig->dir), "%s", dir);
+}
+
+void rig_remove_dir(const char *path)
+{
+	char file[512];
+	struct dirent *entry;
+	DIR *dir = opendir(path);
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+		unlink(file);
+	}
+	if (dir)
+		closedir(dir);
+	rmdir(path);
 }

@@ -50,6 +50,8 @@ void rig_copy(struct rig *rig, const char *dir);
 /* Pool, queue and disks. Return: 0, or the error, with nothing open. */
 MUST_CHECK int rig_open(struct rig *rig);
 MUST_CHECK int rig_close(struct rig *rig);
+/* A directory of files, and itself. */
+void rig_remove_dir(const char *path);
 MUST_CHECK int rig_open_disk(struct rig *rig, unsigned disk);
 void rig_close_disk(struct rig *rig, unsigned disk);
 

@@ -256,21 +256,6 @@ static void run_case(struct sweep *sweep, const struct operation *operation, enu
 	_exit(0);
 }
 
-static void remove_dir(const char *path)
-{
-	char file[512];
-	struct dirent *entry;
-	DIR *dir = opendir(path);
-
-	while (dir && (entry = readdir(dir))) {
-		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-		unlink(file);
-	}
-	if (dir)
-		closedir(dir);
-	rmdir(path);
-}
-
 /* Return: whether point `at` was reached, or the case ended so badly that it is not known. */
 static bool try_case(struct sweep *sweep, const struct operation *operation, enum points_mode mode, uint64_t at)
 {
@@ -285,7 +270,7 @@ static bool try_case(struct sweep *sweep, const struct operation *operation, enu
 		run_case(sweep, operation, mode, at, dir);
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		abort();
-	remove_dir(dir);
+	rig_remove_dir(dir);
 	sweep->cases++;
 	if (status == 0)
 		return sweep->result->points.hit;
@@ -361,7 +346,7 @@ static void sweep_done(struct sweep *sweep)
 	char dir[100];
 
 	snprintf(dir, sizeof(dir), "%s/pool", sweep->scratch);
-	remove_dir(dir);
+	rig_remove_dir(dir);
 	rmdir(sweep->scratch);
 }
 
