@@ -586,7 +586,8 @@ static void resize_applied(struct mw_call *call)
 	if (!shrinks)
 		return;
 	store->layer.overlap_bytes = lowered(store, rc_call->resize->size_bytes);
-	atomic_store(&store->overlap_bytes, store->layer.overlap_bytes);
+	/* It never rises: the fold of the lowest layer may have brought it to 0, and not told the record yet. */
+	atomic_store(&store->overlap_bytes, MIN(atomic_load(&store->overlap_bytes), store->layer.overlap_bytes));
 	pthread_mutex_lock(&call->pool->jobs_lock);
 	atomic_store(&disk->trimming, true);
 	pthread_mutex_unlock(&call->pool->jobs_lock);

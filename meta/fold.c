@@ -236,7 +236,9 @@ static void next_state(struct fold_job *job)
 		job->state = FOLD_MOVE;
 	} else if (job->state == FOLD_MOVE && !job->down && !atomic_load(&job->lower->parent)) {
 		/* The lower store is empty and has nothing below: its child sees nothing through it. */
+		pthread_mutex_lock(&job->upper->pool->catalog_lock); /* a shrink may be lowering it too */
 		atomic_store(&job->upper->overlap_bytes, 0);
+		pthread_mutex_unlock(&job->upper->pool->catalog_lock);
 		job->state = FOLD_SWEEP;
 	} else {
 		job->state = FOLD_COMMIT;
