@@ -643,12 +643,11 @@ void meta_disk_close(struct meta_disk *disk)
 
 	pthread_mutex_lock(&pool->catalog_lock);
 	assert(disk->opens > 0);
-	bool last = --disk->opens == 0;
-	if (last)
+	if (disk->opens == 1)
+		disk_window_return(disk); /* before who waits for the close may remove the disk, and it is freed */
+	if (--disk->opens == 0)
 		pthread_cond_broadcast(&pool->closed_cond);
 	pthread_mutex_unlock(&pool->catalog_lock);
-	if (last)
-		disk_window_return(disk);
 }
 
 unsigned meta_disk_opens(const struct meta_disk *disk)
