@@ -176,6 +176,7 @@ int fs_decode(const void *bytes, size_t count, struct fs_request *ret)
 		return -EBADMSG;
 	body.bytes += sizeof(header);
 	body.count -= sizeof(header);
-	*ret = (struct fs_request){ .op = op_of(header.opcode), .unique = header.unique, .node = header.nodeid };
+	*ret = (struct fs_request){ .op = op_of(header.opcode), .unique = header.unique, .node = header.nodeid,
+				     .client = (pid_t)header.pid };
 	return decode_body(&body, ret) ? 0 : FS_DECODE_BAD_BODY;
 }

@@ -27,6 +27,7 @@ struct fs_request {
 	enum fs_op op;
 	uint64_t unique; /* the request's number; a reply carries it */
 	uint64_t node;
+	pid_t client; /* thread that asks, in our namespace of processes; 0: not known */
 	uint64_t fh;     /* READ, WRITE, FSYNC, FALLOCATE, LSEEK, RELEASE */
 	uint64_t offset; /* READ, WRITE, FALLOCATE, LSEEK; at most INT64_MAX */
 	uint64_t length; /* READ, WRITE: at most FS_DATA_BYTES_MAX; FALLOCATE: offset + length is at most INT64_MAX */

@@ -71,6 +71,7 @@ struct fs_queue {
 	unsigned made, taken; /* of SLOTS: ever used; in use now, for a read under way or a request */
 	unsigned reads; /* reads of the device under way */
 	unsigned quiet; /* requests in a row that found nothing else in flight */
+	unsigned single; /* requests in a row that were alone, since we last looked where the client runs */
 	bool is_ending; /* the device said that the mount is gone */
 	bool has_ended;
 	struct fs_open_cache cache;
@@ -108,6 +109,12 @@ struct fs_mount {
 	pthread_cond_t ended;
 	unsigned queues_running; /* lock */
 };
+
+/* ---- follow.c ----------------------------------------------------------------------------- */
+
+/* Moves the calling thread to the processor that the thread `client` (0: unknown) last ran on, if it may run there; it
+ * may run elsewhere again afterwards. Thread: any. Takes some microseconds; never fails. */
+void fs_follow(pid_t client);
 
 /* ---- transport.c -------------------------------------------------------------------------- */
 

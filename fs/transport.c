@@ -57,6 +57,8 @@
 #define READS_BUSY 2
 /* Long enough that a load that comes and goes does not have queues come and go with it. */
 #define QUIET_REQUESTS 256
+/* Often enough that a client which has moved is soon followed, seldom enough to cost nothing. */
+#define FOLLOW_REQUESTS 256
 /* Their memory is had before the mount is: enough to go on when no page is to be had. */
 #define SLOTS_LOCKED 4
 
@@ -191,6 +193,12 @@ void fs_reply_body(struct fs_slot *slot, void *body, size_t bytes)
 	reply(slot, 0, body, bytes);
 }
 
+/* Requests that were read and are not answered yet. */
+static unsigned in_flight(const struct fs_queue *q)
+{
+	return q->taken - q->reads;
+}
+
 /* ---- requests ----------------------------------------------------------------------------- */
 
 static void pass_to_ctl(struct fs_slot *slot, size_t bytes)
@@ -201,6 +209,16 @@ static void pass_to_ctl(struct fs_slot *slot, size_t bytes)
 		fs_reply_error(slot, rc);
 	else
 		fs_slot_put(slot);
+}
+
+/* A client that has one request in flight at a time is served best where it runs. */
+static void adapt_processor(struct fs_queue *q, const struct fs_slot *slot)
+{
+	q->single = in_flight(q) > 1 ? 0 : q->single + 1;
+	if (q->single == FOLLOW_REQUESTS) {
+		q->single = 0;
+		fs_follow(slot->request.client);
+	}
 }
 
 static void handle(struct fs_slot *slot, size_t bytes)
@@ -215,6 +233,7 @@ static void handle(struct fs_slot *slot, size_t bytes)
 	} else if (slot->request.op == FS_OP_OTHER) {
 		pass_to_ctl(slot, bytes);
 	} else {
+		adapt_processor(slot->q, slot);
 		fs_hot_handle(slot);
 	}
 }
@@ -225,12 +244,6 @@ static bool is_transient(int64_t error)
 }
 
 /* ---- who reads ---------------------------------------------------------------------------- */
-
-/* Requests that were read and are not answered yet. */
-static unsigned in_flight(const struct fs_queue *q)
-{
-	return q->taken - q->reads;
-}
 
 static bool may_read(const struct fs_queue *q)
 {

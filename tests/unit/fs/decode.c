@@ -23,7 +23,8 @@ struct message {
 static struct message message_of(uint32_t opcode, const void *body, size_t body_bytes, size_t payload_bytes)
 {
 	struct message m = { .bytes = sizeof(struct fuse_in_header) + body_bytes + payload_bytes };
-	struct fuse_in_header header = { .len = (uint32_t)m.bytes, .opcode = opcode, .unique = 42, .nodeid = 17 };
+	struct fuse_in_header header = { .len = (uint32_t)m.bytes, .opcode = opcode, .unique = 42, .nodeid = 17,
+					.pid = 4711 };
 
 	memcpy(m.b, &header, sizeof(header));
 	memcpy(m.b + sizeof(header), body, body_bytes);
@@ -71,6 +72,7 @@ Test(fs_decode, read_has_its_range_and_handle)
 	cr_expect_eq(r.op, FS_OP_READ);
 	cr_expect_eq(r.unique, 42);
 	cr_expect_eq(r.node, 17);
+	cr_expect_eq(r.client, 4711);
 	cr_expect_eq(r.fh, 7);
 	cr_expect_eq(r.offset, 123);
 	cr_expect_eq(r.length, 456);
