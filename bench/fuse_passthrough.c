@@ -24,6 +24,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,20 +161,22 @@ static int serve_fd(int fd, uint64_t size_bytes, const char *mountpoint)
 	return bench_one_file_serve(&file, mountpoint);
 }
 
-static int serve_raw(const char *path, const char *mountpoint)
+static int serve_raw(const char *path, bool read_only, const char *mountpoint)
 {
-	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
 	int status = EXIT_FAILURE;
+	off_t size_bytes;
 	struct stat st;
 
 	if (fd < 0) {
 		fprintf(stderr, "fuse_passthrough: %s can't be opened with O_DIRECT: %s\n", path, strerror(errno));
 		return EXIT_FAILURE;
 	}
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size == 0)
-		fprintf(stderr, "fuse_passthrough: %s is not a regular file with data in it\n", path);
+	size_bytes = lseek(fd, 0, SEEK_END);
+	if (fstat(fd, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) || size_bytes <= 0)
+		fprintf(stderr, "fuse_passthrough: %s is no regular file or block device with data in it\n", path);
 	else
-		status = serve_fd(fd, (uint64_t)st.st_size, mountpoint);
+		status = serve_fd(fd, (uint64_t)size_bytes, mountpoint);
 	close(fd);
 	return status;
 }
@@ -188,9 +191,11 @@ int main(int argc, char **argv)
 	}
 	if (argc == 4 && strcmp(argv[1], "--null") == 0 && bench_parse_bytes(argv[2], &size_bytes) == 0)
 		return serve_null(size_bytes, argv[3]);
+	if (argc == 4 && strcmp(argv[1], "--read-only") == 0)
+		return serve_raw(argv[2], true, argv[3]);
 	if (argc == 3 && argv[1][0] != '-')
-		return serve_raw(argv[1], argv[2]);
-	fprintf(stderr, "usage: fuse_passthrough RAW_FILE MOUNTPOINT\n"
+		return serve_raw(argv[1], false, argv[2]);
+	fprintf(stderr, "usage: fuse_passthrough [--read-only] RAW_FILE_OR_DEVICE MOUNTPOINT\n"
 			"       fuse_passthrough --null SIZE_BYTES MOUNTPOINT\n");
 	return 2;
 }

@@ -386,6 +386,13 @@ static bool print_jobs(const json_t *result)
 	return !json_object_get(result, "jobs");
 }
 
+/* The tables are the race's own. */
+static bool print_bench(const json_t *result)
+{
+	puts(string_of(result, "text"));
+	return true;
+}
+
 static bool print_nothing(const json_t *result)
 {
 	return true;
@@ -407,7 +414,7 @@ static const struct {
 	{ &cmd_mkvdev, print_mapping },   { &cmd_rmvdev, print_unmapped }, { &cmd_rmdev, print_unmapped },
 	{ &cmd_chdev, print_changed },    { &cmd_lsmap, cli_print_map },
 	{ &cmd_snapshot, print_snapshot_verb }, { &cmd_inflate, print_inflate }, { &cmd_jobs, print_jobs },
-	{ &cmd_send, print_send },        { &cmd_receive, print_receive },
+	{ &cmd_send, print_send },        { &cmd_receive, print_receive },  { &cmd_bench, print_bench },
 };
 
 bool cli_print_text(const struct cmd_verb *verb, const json_t *result)

@@ -146,5 +146,6 @@ extern const struct cmd_verb cmd_alert, cmd_events;
 extern const struct cmd_verb cmd_mkvdev, cmd_rmvdev, cmd_lsmap, cmd_lsdev, cmd_chdev, cmd_rmdev;
 extern const struct cmd_verb cmd_mklv, cmd_lslv, cmd_extendlv, cmd_rmlv, cmd_cplv;
 extern const struct cmd_verb cmd_viostat;
+extern const struct cmd_verb cmd_bench;
 
 #endif

@@ -23,11 +23,11 @@ def process_cpu_s(pid):
     return (utime + stime) / TICKS_PER_S
 
 
-def cpu_times(server_pid):
-    """server_pid None: nothing serves the path."""
+def cpu_times(server_pids=()):
+    """server_pids: of the processes that serve the path; none: the kernel alone does."""
     fields = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
-    return CpuTimes(server_s=0.0 if server_pid is None else process_cpu_s(server_pid),
+    return CpuTimes(server_s=sum(map(process_cpu_s, server_pids)),
                     machine_s=(user + nice + system + irq + softirq) / TICKS_PER_S,
                     steal_s=steal / TICKS_PER_S)
 

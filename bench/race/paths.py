@@ -1,26 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paths that are raced: each is a file (or a device) that fio can hit, and whatever serves it.
 
-A path lives from setup() to teardown(). In between `target` is what fio opens and `server_pid` the
-process whose processor time is counted (None: the kernel alone serves it). teardown() undoes what
-setup() did, also when setup() failed half-way, ends only the processes that setup() started, and
-may be called twice. Everything that a path makes lies in the directory it was given.
+A path lives from setup() to teardown(). In between `targets` are what fio opens (mostly one) and
+`server_pids` the processes whose processor time is counted (none: the kernel alone serves it).
+teardown() undoes what setup() did, also when setup() failed half-way, ends only the processes that
+setup() started, and may be called twice. Everything that a path makes lies in the directory it was
+given.
+
+Here are those that stand for themselves; peers.py has other people's programs, states.py disks in
+a state that lasts for one sample, vhost.py what a guest sees.
 """
 
+import json
 import mmap
 import os
 import shutil
 import subprocess
 import time
-from pathlib import Path
+from pathlib import Path as FilePath
+
+from race import fio
 
 MIB = 1 << 20
 START_DEADLINE_S = 30
 STOP_DEADLINE_S = 60
+# Disks of the full size that a pool has room for: one filled for each of bdfs, loop-bdfs, bdfs-x8, vhost-bdfs,
+# bdfs-snap and bdfs-fresh, each of the last two with as much again that was freed and is not free yet.
+POOL_DISKS = 10
 
 
 class PathError(Exception):
     """A path can't be set up."""
+
+
+class Unavailable(PathError):
+    """What a path needs is not on this machine. Such a row is left out, with a word."""
+
+
+class Path:
+    """What a race needs to know of any path."""
+    name = None
+    targets = ()
+    server_pids = ()
+    once = False       # prepare() makes what one sample uses up; see fio.py
+    offset_bytes = 0   # where on the target the race may go
+    writable = True
+
+    def setup(self):
+        """Makes the targets."""
+
+    def teardown(self):
+        """Undoes setup()."""
+
+    def prepare(self):
+        """Before each sample."""
+
+    def accepts(self, load):
+        """Whether this workload makes sense here."""
+        return (self.writable or not load.writes) and load.depth >= len(self.targets) and \
+            not (load.syncs and len(self.targets) > 1)
+
+    def measure(self, size_bytes, load, warmup_ms, runtime_ms):
+        return fio.measure(self, size_bytes, load, warmup_ms, runtime_ms)
 
 
 def run(command, what, environment=None):
@@ -58,8 +99,8 @@ class Server:
     def __init__(self, command, mountpoint, answers, environment=None):
         self.command = [str(word) for word in command]
         self.environment = environment
-        self.mountpoint = Path(mountpoint)
-        self.answers = Path(answers)  # a file that is there as soon as the server is ready
+        self.mountpoint = FilePath(mountpoint)
+        self.answers = FilePath(answers)  # a file that is there as soon as the server is ready
         self.log = self.mountpoint.with_suffix(".log")
         self.process = None
 
@@ -102,87 +143,128 @@ class Server:
         subprocess.run(["umount", "-l", str(self.mountpoint)], capture_output=True, check=False)
 
 
-class RawFile:
+class RawFile(Path):
     """The raw file itself: what the device and its filesystem give without anything in between."""
-    name = "raw"
-    server_pid = None
 
-    def __init__(self, setting):
-        self.setting = setting
-        self.target = setting.directory / "raw.img"
+    def __init__(self, setting, name="raw", count=1):
+        self.name = name
+        self.size_bytes = setting.size_bytes // count
+        self.targets = [setting.directory / f"{name}{'' if count == 1 else i}.img" for i in range(count)]
 
     def setup(self):
         # All written once: fio then meets neither holes nor extents that still have to be converted.
-        with open(self.target, "xb") as file:
-            os.posix_fallocate(file.fileno(), 0, self.setting.size_bytes)
-        fill(self.target, self.setting.size_bytes)
+        for target in self.targets:
+            with open(target, "xb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.size_bytes)
+            fill(target, self.size_bytes)
 
     def teardown(self):
-        self.target.unlink(missing_ok=True)
+        for target in self.targets:
+            target.unlink(missing_ok=True)
 
 
-class BenchServer:
-    """A file served by one of the two bench servers."""
+class Existing(Path):
+    """Something that is there already: a device."""
 
-    def __init__(self, setting, name, arguments, needs_fill):
+    def __init__(self, name, target, offset_bytes=0, writable=True):
+        self.name = name
+        self.targets = [target]
+        self.offset_bytes = offset_bytes
+        self.writable = writable
+
+
+class BenchServer(Path):
+    """A file served by one of the bench servers."""
+
+    def __init__(self, setting, name, arguments, needs_fill=False):
         self.name = name
         self.setting = setting
         self.needs_fill = needs_fill
         mountpoint = setting.directory / f"{name}.mnt"
-        self.target = mountpoint / "data"
-        self.server = Server([*arguments, mountpoint], mountpoint, self.target)
+        self.targets = [mountpoint / "data"]
+        self.server = Server([*arguments, mountpoint], mountpoint, self.targets[0])
 
     @property
-    def server_pid(self):
-        return self.server.pid
+    def server_pids(self):
+        return [self.server.pid]
 
     def setup(self):
+        if not os.access(self.server.command[0], os.X_OK):
+            raise Unavailable(f"{self.server.command[0]} is not there")
         self.server.start()
         if self.needs_fill:
-            fill(self.target, self.setting.size_bytes)
+            fill(self.targets[0], self.setting.size_bytes)
 
     def teardown(self):
         self.server.stop()
 
 
 def floor(setting):
-    return BenchServer(setting, "floor", [setting.build / "bench/fuse_floor", setting.size_bytes], needs_fill=True)
+    return BenchServer(setting, "floor", [setting.servers / "fuse_floor", setting.size_bytes], needs_fill=True)
 
 
-def passthrough(setting, raw):
-    return BenchServer(setting, "passthrough", [setting.build / "bench/fuse_passthrough", raw.target], needs_fill=False)
+def floor_uring(setting):
+    """The device by our own loop on io_uring: one thread, as bdfs has it under one client."""
+    return BenchServer(setting, "floor-uring", [setting.servers / "fuse_ring", "--null", setting.size_bytes])
+
+
+def floor_ring(setting):
+    """FUSE over io_uring."""
+    switch = FilePath("/sys/module/fuse/parameters/enable_uring")
+    if not switch.exists() or switch.read_text().strip() != "Y":
+        raise Unavailable(f"FUSE over io_uring is switched off; as root: echo 1 > {switch}")
+    return BenchServer(setting, "floor-ring", [setting.servers / "fuse_ring", "--transport", "ring", "--null",
+                                               setting.size_bytes])
+
+
+def passthrough(setting, target, read_only=False):
+    path = BenchServer(setting, "passthrough", [setting.servers / "fuse_passthrough",
+                                                *(["--read-only"] if read_only else []), target])
+    path.writable = not read_only
+    return path
 
 
 def passthrough_null(setting):
-    return BenchServer(setting, "passthrough",
-                       [setting.build / "bench/fuse_passthrough", "--null", setting.size_bytes], needs_fill=False)
+    return BenchServer(setting, "passthrough", [setting.servers / "fuse_passthrough", "--null", setting.size_bytes])
 
 
 class BdfsPool:
     """A pool of our own, mounted; not a path by itself but what the bdfs paths stand on. Its registry
-    lies beside it, so that the machine's pools are not touched."""
+    lies beside it, so that the machine's pools are not touched. device: its space is that one, whole."""
 
-    def __init__(self, setting, engine):
+    def __init__(self, setting, engine, device=None):
         self.setting = setting
-        self.directory = setting.directory / "pool"
+        self.device = device
+        self.directory = setting.directory / ("state/pools/bench" if device else "pool")
         self.environment = dict(os.environ, BDFS_STATE_DIR=str(setting.directory / "state"))
         mountpoint = setting.directory / "bdfs.mnt"
         self.disks = mountpoint / "disks"
-        self.server = Server([setting.bdfs, "mount", self.directory, mountpoint, "-engine", engine, "-foreground"],
+        self.server = Server([setting.bdfs, "mount", "bench", mountpoint, "-engine", engine, "-foreground"],
                              mountpoint, self.directory / "control", self.environment)  # its socket is made last
 
+    def bdfs(self, *words, what="a verb"):
+        return run([self.setting.bdfs, *words], what, self.environment)
+
     def setup(self):
-        # Two disks, and an eighth more: a chunk that was freed is not at once to be had again.
-        pool_mib = self.setting.size_bytes * 2 * 9 // 8 // MIB + 64
-        run([self.setting.bdfs, "mksp", "bench", "-size", f"{pool_mib}M", self.directory], "making the pool",
-            self.environment)
+        # Room for several disks, and more: a chunk that was freed is not at once to be had again.
+        pool_mib = self.setting.size_bytes * POOL_DISKS // MIB + 256
+        where = ["-f", self.device] if self.device else ["-size", f"{pool_mib}M", self.directory]
+        self.bdfs("mksp", "bench", *where, what="making the pool")
+        if self.device:
+            self.directory = FilePath(self.find_directory())
+            self.server.answers = self.directory / "control"
         self.server.start()
 
-    def make_disk(self, name):
-        run([self.setting.bdfs, "mkbdsp", "-sp", self.directory, f"{self.setting.size_bytes // MIB}M", "-bd", name],
-            "making a disk", self.environment)
+    def find_directory(self):
+        pools = json.loads(self.bdfs("lssp", "--json"))["pools"]
+        return pools[0]["directory"]
+
+    def make_disk(self, name, size_bytes=None, filled=True):
+        size_bytes = size_bytes or self.setting.size_bytes
+        self.bdfs("mkbdsp", "-sp", "bench", f"{size_bytes // MIB}M", "-bd", name, what="making a disk")
         target = self.disks / name
-        fill(target, self.setting.size_bytes)
+        if filled:
+            fill(target, size_bytes)
         return target
 
     def teardown(self):
@@ -190,59 +272,64 @@ class BdfsPool:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-class BdfsFile:
-    """A thin disk of a bdfs pool as a file in the mount, every block of it written."""
-    name = "bdfs"
+class OnPool(Path):
+    """A path whose server is a pool's daemon."""
 
-    def __init__(self, pool):
+    def __init__(self, name, pool):
+        self.name = name
         self.pool = pool
-        self.target = None
 
     @property
-    def server_pid(self):
-        return self.pool.server.pid
+    def server_pids(self):
+        return [self.pool.server.pid]
+
+
+class BdfsFile(OnPool):
+    """Thin disks of a bdfs pool as files in the mount, every block of them written."""
+
+    def __init__(self, name, pool, count=1):
+        super().__init__(name, pool)
+        self.count = count
 
     def setup(self):
-        self.target = self.pool.make_disk("file")
-
-    def teardown(self):
-        """The disk goes with its pool."""
+        size_bytes = self.pool.setting.size_bytes // self.count
+        self.targets = [self.pool.make_disk(f"{self.name}{i}", size_bytes) for i in range(self.count)]
 
 
-class Loop:
+class Loop(Path):
     """A loop device with direct I/O on the file of another path, set up as its manual page advises
     for a device that does its own scheduling: 4 KiB sectors, no scheduler, not rotational."""
 
-    def __init__(self, name, make_file, server_pid):
+    def __init__(self, name, make_file, get_server_pids=lambda: ()):
         self.name = name
-        self.make_file = make_file      # () -> the file below
-        self.get_server_pid = server_pid  # () -> the process that serves that file, or None
-        self.target = None
+        self.make_file = make_file              # () -> the file below
+        self.get_server_pids = get_server_pids  # () -> the processes that serve that file
 
     @property
-    def server_pid(self):
-        return self.get_server_pid()
+    def server_pids(self):
+        return self.get_server_pids()
 
     def setup(self):
         file = self.make_file()
-        self.target = Path(run(["losetup", "--find", "--show", "--direct-io=on", "--sector-size", "4096", file],
-                               "attaching a loop device").strip())
-        queue = Path("/sys/block") / self.target.name
+        device = FilePath(run(["losetup", "--find", "--show", "--direct-io=on", "--sector-size", "4096", file],
+                              "attaching a loop device").strip())
+        self.targets = [device]
+        queue = FilePath("/sys/block") / device.name
         if (queue / "loop/dio").read_text().strip() != "1":
-            raise PathError(f"{self.target}: the loop driver refused direct I/O on {file}")
+            raise PathError(f"{device}: the loop driver refused direct I/O on {file}")
         (queue / "queue/scheduler").write_text("none")
         (queue / "queue/rotational").write_text("0")
 
     def teardown(self):
-        if self.target:
-            run(["losetup", "--detach", self.target], "detaching a loop device")
-            wait_until_detached(self.target)
-            self.target = None
+        for device in self.targets:
+            run(["losetup", "--detach", device], "detaching a loop device")
+            wait_until_detached(device)
+        self.targets = []
 
 
 def wait_until_detached(device):
     """The kernel detaches when the last opener has gone; the file below stays busy until then."""
-    backing = Path("/sys/block") / device.name / "loop/backing_file"
+    backing = FilePath("/sys/block") / device.name / "loop/backing_file"
     deadline = time.monotonic() + STOP_DEADLINE_S
     while backing.exists():
         if time.monotonic() > deadline:
