@@ -172,9 +172,19 @@ pool_umount()
 	wait_until 30 daemon_gone || fail "daemon $daemon_pid is there 30 s after umount"
 }
 
+# process_gone PID: it has ended; who started it, or init, may be yet to ask how. It holds nothing then: its files are
+# closed before its last thread is gone.
+process_gone()
+{
+	local threads
+	! kill -0 "$1" 2>/dev/null ||
+		{ threads=("/proc/$1/task/"*) && [ "${#threads[@]}" -le 1 ] &&
+			grep -qs '^State:[[:space:]]*[ZX]' "/proc/$1/status"; }
+}
+
 daemon_gone()
 {
-	! kill -0 "$daemon_pid" 2>/dev/null
+	process_gone "$daemon_pid"
 }
 
 # The pid that has the pool's first pv locked, from the kernel's table of locks; empty when nobody has.
