@@ -29,6 +29,7 @@ static const char *const names[BUGS] = {
 	[BUG_COPY_NO_SYNC] = "copy-no-sync",
 	[BUG_COPY_NOT_AT_OPEN] = "copy-not-at-open",
 	[BUG_FORGET_OPENS] = "forget-opens",
+	[BUG_SNAPSHOT_NO_GATE] = "snapshot-no-gate",
 	[BUG_RMW_SHARED] = "rmw-shared",
 };
 

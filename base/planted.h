@@ -33,6 +33,7 @@ enum base_bug {
 	BUG_COPY_NO_SYNC,         /* a copy of the metadata counts at once, not when its header is synced */
 	BUG_COPY_NOT_AT_OPEN,     /* an opening takes no copy of the metadata */
 	BUG_FORGET_OPENS,         /* a daemon that takes a mount over does not look which files are open */
+	BUG_SNAPSHOT_NO_GATE,     /* a snapshot does not wait for the writes in flight */
 	BUG_RMW_SHARED,           /* read-modify-writes of one block go on side by side */
 	BUGS
 };

@@ -20,6 +20,8 @@
 #include "meta/internal.h"
 #include "meta/pool.h"
 
+#define JOB_STEPS_MAX 100000
+
 struct memory_engine {
 	struct ioc_engine base;
 	struct cutpool *pool;
@@ -252,6 +254,27 @@ struct meta_pool *cutpool_meta(struct cutpool *pool)
 int cutpool_disk_open(struct cutpool *pool, struct meta_disk *disk, struct ioc_bd **ret, struct base_error *err)
 {
 	return ioc_disk_open(pool->ioc, disk, ret, err);
+}
+
+int cutpool_snapshot_open(struct cutpool *pool, struct meta_snapshot *snapshot, struct ioc_bd **ret,
+			  struct base_error *err)
+{
+	return ioc_snapshot_open(pool->ioc, snapshot, ret, err);
+}
+
+bool cutpool_finish_jobs(struct cutpool *pool)
+{
+	struct db_txn *slot = NULL;
+
+	for (unsigned i = 0; i < JOB_STEPS_MAX && !bg_is_idle(pool->meta); i++) {
+		pool->meta->copy.next_at_ns = 0; /* as if the time had passed */
+		bg_step(pool->meta, base_clock_ns());
+		mw_step(pool->meta, base_clock_ns() + 2 * COMMIT_INTERVAL_NS);
+		lookup_step(pool->meta, &slot);
+		queue_turn(&pool->ioc->queues[0], 0);
+	}
+	db_read_free(slot);
+	return bg_is_idle(pool->meta);
 }
 
 static void call_done(struct ioc_request *req, int result)

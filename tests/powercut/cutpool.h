@@ -14,6 +14,7 @@
 #include "tests/powercut/state.h"
 
 struct cutpool;
+struct meta_snapshot;
 
 /* dir: an empty directory. with_restart: the restart log lies there too, as the cut left it. */
 struct cutpool *cutpool_new(struct state *state, const char *dir, bool with_restart);
@@ -25,7 +26,12 @@ struct meta_pool *cutpool_meta(struct cutpool *pool);
 
 /* A disk of the pool that was opened. */
 int cutpool_disk_open(struct cutpool *pool, struct meta_disk *disk, struct ioc_bd **ret, struct base_error *err);
+/* Ended by ioc_snapshot_close. */
+int cutpool_snapshot_open(struct cutpool *pool, struct meta_snapshot *snapshot, struct ioc_bd **ret,
+			  struct base_error *err);
 int cutpool_read(struct cutpool *pool, struct ioc_bd *disk, uint64_t offset, uint64_t bytes, void *buf);
+/* Lets the background end what it has to do: folds, frees, trims. False: it does not end. */
+bool cutpool_finish_jobs(struct cutpool *pool);
 /* Leaves no file in the directory. */
 void cutpool_clean(const char *dir);
 

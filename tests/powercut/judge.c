@@ -4,7 +4,7 @@
  * and the marks.
  *
  * The writer lets one operation at a time change whether a disk is there and how long it is. An operation that
- * failed, or that had not completed, may have happened or not.
+ * failed, or that had not completed, may have happened or not. Snapshots are in judge_snaps.c.
  */
 #include "tests/powercut/judge.h"
 
@@ -16,11 +16,12 @@
 #include <unistd.h>
 
 #include "iocore/internal.h"
+#include "iocore/snapshot.h"
 #include "meta/internal.h"
 
 #define SECTOR 512
 
-__attribute__((format(printf, 2, 3))) static bool wrong(struct judge *judge, const char *fmt, ...)
+bool judge_wrong(struct judge *judge, const char *fmt, ...)
 {
 	va_list args;
 
@@ -64,7 +65,7 @@ static uint64_t oldest_op(const struct judge *judge, uint64_t now)
 
 /* ---- disks and sizes ---------------------------------------------------------------------- */
 
-static struct judge_disk *find_disk(struct judge *judge, uint32_t id)
+struct judge_disk *judge_disk_find(struct judge *judge, uint32_t id)
 {
 	for (unsigned i = 0; i < JUDGE_DISKS_MAX; i++)
 		if (judge->disks[i].used && judge->disks[i].id == id)
@@ -99,11 +100,37 @@ static struct judge_disk *add_disk(struct judge *judge, uint32_t id, uint64_t op
 	return disk;
 }
 
-static void drop_disk(struct judge_disk *disk)
+void judge_disk_drop(struct judge_disk *disk)
 {
+	free(disk->next.versions);
 	oracle_free(&disk->oracle);
 	free(disk->sizes);
 	*disk = (struct judge_disk){ 0 };
+}
+
+static void put_version(struct oracle *oracle, uint64_t sector, uint32_t version)
+{
+	char buf[SECTOR];
+
+	oracle_fill(oracle->disk, sector, 1, version, buf);
+	oracle_settle(oracle, sector, buf);
+}
+
+void judge_disk_become(struct judge_disk *disk, const uint32_t *versions, uint64_t bytes, uint64_t now)
+{
+	for (uint64_t s = 0; s < JUDGE_SECTORS_MAX; s++)
+		put_version(&disk->oracle, s, s < bytes / SECTOR ? versions[s] : 0);
+	disk->size_count = 0;
+	*add_size(disk, bytes, 0, true, now) = (struct judge_size){ bytes, now, now, now, 0, true };
+}
+
+struct judge_disk *judge_disk_add_as(struct judge *judge, uint32_t id, const uint32_t *versions, uint64_t bytes,
+				     uint64_t now)
+{
+	struct judge_disk *disk = add_disk(judge, id, 0, now);
+
+	judge_disk_become(disk, versions, bytes, now);
+	return disk;
 }
 
 /* May the disk have had a size of f when b is known to be durable? A growth replaces no larger size. */
@@ -149,15 +176,17 @@ static void complete_size(struct judge_disk *disk, uint64_t op, bool durable, ui
 
 static bool submitted(struct judge *judge, const struct mark *mark, uint64_t now)
 {
-	struct judge_disk *disk = find_disk(judge, mark->disk);
+	struct judge_disk *disk = judge_disk_find(judge, mark->disk);
 
 	op_begins(judge, mark->op, now);
 	if (mark->kind == MARK_CREATE)
 		add_disk(judge, mark->disk, mark->op, now);
 	if (mark->kind == MARK_CREATE || mark->kind == MARK_GROW)
 		return true;
+	if (mark->kind >= MARK_SNAP)
+		return snaps_submitted(judge, mark, now);
 	if (!disk)
-		return wrong(judge, "a mark of disk %u, which is not there", mark->disk);
+		return judge_wrong(judge, "a mark of disk %u, which is not there", mark->disk);
 	disk->oracle.horizon = oldest_op(judge, now);
 	if (mark->kind == MARK_WRITE || mark->kind == MARK_ZERO)
 		oracle_submit(&disk->oracle, mark->first, mark->count, mark->kind == MARK_ZERO ? 0 : mark->version,
@@ -191,7 +220,7 @@ static bool judge_live(struct judge *judge, struct judge_disk *disk, const struc
 		if (!why)
 			continue;
 		oracle_print(&disk->oracle, mark->first + i, buf);
-		return wrong(judge, "a live read of disk %u, sector %" PRIu64 ", submitted at %" PRIu64 ": %s",
+		return judge_wrong(judge, "a live read of disk %u, sector %" PRIu64 ", submitted at %" PRIu64 ": %s",
 			     disk->id, mark->first + i, began, why);
 	}
 	judge->reads++;
@@ -210,15 +239,17 @@ static void flushed(struct judge_disk *disk, uint64_t began, uint64_t now)
 
 static bool completed(struct judge *judge, const struct mark *mark, uint64_t now)
 {
-	struct judge_disk *disk = find_disk(judge, mark->disk);
+	struct judge_disk *disk = judge_disk_find(judge, mark->disk);
 	uint64_t began = op_ends(judge, mark->op);
 
 	if (mark->kind == MARK_GROW)
 		judge->chunks += mark->value / CHUNK_BYTES;
 	if (mark->kind == MARK_GROW)
 		return true;
+	if (mark->kind >= MARK_SNAP)
+		return snaps_completed(judge, mark, began, now);
 	if (!disk)
-		return wrong(judge, "a mark of disk %u, which is not there", mark->disk);
+		return judge_wrong(judge, "a mark of disk %u, which is not there", mark->disk);
 	switch (mark->kind) {
 	case MARK_WRITE:
 	case MARK_ZERO:
@@ -235,7 +266,8 @@ static bool completed(struct judge *judge, const struct mark *mark, uint64_t now
 		complete_size(disk, mark->op, true, now);
 		break;
 	case MARK_DELETE:
-		drop_disk(disk);
+		snaps_of_disk_gone(judge, disk->id);
+		judge_disk_drop(disk);
 		break;
 	case MARK_FLUSH:
 		flushed(disk, began, now);
@@ -250,10 +282,10 @@ bool judge_mark(struct judge *judge, const struct mark *mark, size_t bytes, uint
 {
 	size_t want = sizeof(*mark);
 
-	if (bytes >= want && mark->kind == MARK_READ && mark->phase == MARK_COMPLETED)
+	if (bytes >= want && MARK_HAS_VERSIONS(mark->kind, mark->phase))
 		want += mark->count * sizeof(uint32_t);
 	if (bytes != want)
-		return wrong(judge, "a mark of %zu bytes", bytes);
+		return judge_wrong(judge, "a mark of %zu bytes", bytes);
 	if (mark->kind == MARK_READY)
 		return true;
 	if (mark->phase == MARK_SUBMITTED)
@@ -261,32 +293,56 @@ bool judge_mark(struct judge *judge, const struct mark *mark, size_t bytes, uint
 	if (mark->phase == MARK_COMPLETED)
 		return completed(judge, mark, now);
 	(void)op_ends(judge, mark->op);
+	if (mark->kind >= MARK_SNAP)
+		snaps_failed(judge, mark);
 	return true;
 }
 
 /* ---- after the cut ------------------------------------------------------------------------ */
 
-static uint32_t id_of(const char *name)
+uint32_t judge_id_of(const char *name, char letter)
 {
-	return name[0] == 'd' ? (uint32_t)strtoul(name + 1, NULL, 10) : 0;
+	return name[0] == letter ? (uint32_t)strtoul(name + 1, NULL, 10) : 0;
+}
+
+static uint32_t id_of(const struct meta_disk *meta)
+{
+	return judge_id_of(meta->record.name, 'd');
+}
+
+/* What a receive that a cut ended has left, to be gone on with. Nobody sees it. */
+static bool is_hidden(const struct meta_disk *meta)
+{
+	return meta->record.name[0] == '.';
+}
+
+/* The next disk that can be seen. */
+static struct meta_disk *next_disk(struct cutpool *pool, const struct meta_disk *after)
+{
+	struct meta_disk *meta = meta_disk_next(cutpool_meta(pool), after ? after->record.name : "");
+
+	while (meta && is_hidden(meta))
+		meta = meta_disk_next(cutpool_meta(pool), meta->record.name);
+	return meta;
 }
 
 static bool clean(struct judge *judge, const struct meta_check_report *report, const char *when)
 {
 	if (report->problems == 0 && report->not_judged == 0)
 		return true;
-	return wrong(judge, "check %s found %" PRIu64 " problems, %" PRIu64 " not judged; the first: %s", when,
+	return judge_wrong(judge, "check %s found %" PRIu64 " problems, %" PRIu64 " not judged; the first: %s", when,
 		     report->problems, report->not_judged, report->finding_count ? report->findings[0].text : "none");
 }
 
 static bool judge_presence(struct judge *judge, struct cutpool *pool)
 {
-	struct meta_disk *meta = meta_disk_next(cutpool_meta(pool), "");
+	struct meta_disk *meta = next_disk(pool, NULL);
 	char name[32];
 
-	for (; meta; meta = meta_disk_next(cutpool_meta(pool), meta->record.name))
-		if (!find_disk(judge, id_of(meta->record.name)))
-			return wrong(judge, "disk %s is there, and was deleted or never made", meta->record.name);
+	for (; meta; meta = next_disk(pool, meta))
+		if (!judge_disk_find(judge, id_of(meta)))
+			return judge_wrong(judge, "disk %s is there, and was deleted or never made",
+					   meta->record.name);
 	for (unsigned i = 0; i < JUDGE_DISKS_MAX; i++) {
 		const struct judge_disk *disk = &judge->disks[i];
 		if (!disk->used || disk->created == 0 || disk->deleting != 0)
@@ -294,73 +350,125 @@ static bool judge_presence(struct judge *judge, struct cutpool *pool)
 		snprintf(name, sizeof(name), "d%u", disk->id);
 		meta = meta_disk_get_by_name(cutpool_meta(pool), name);
 		if (!meta)
-			return wrong(judge, "disk %s was made, and is not there", name);
+			return judge_wrong(judge, "disk %s was made, and is not there", name);
 		meta_disk_put(meta);
 	}
 	return true;
 }
 
-static bool judge_size(struct judge *judge, const struct judge_disk *disk, uint64_t size)
+static bool judge_size(struct judge *judge, const struct judge_disk *disk, uint64_t size, bool quiet)
 {
 	for (unsigned i = 0; i < disk->size_count; i++)
 		if (disk->sizes[i].bytes == size && size_possible(disk, &disk->sizes[i]))
 			return true;
-	for (unsigned i = 0; i < disk->size_count; i++)
+	for (unsigned i = 0; i < disk->size_count && !quiet; i++)
 		printf("  size %" PRIu64 " submitted %" PRIu64 " completed %" PRId64 " durable %" PRId64 "\n",
 		       disk->sizes[i].bytes, disk->sizes[i].submitted, (int64_t)disk->sizes[i].completed,
 		       (int64_t)disk->sizes[i].durable);
-	return wrong(judge, "disk %u has an impossible size: %" PRIu64, disk->id, size);
+	return judge_wrong(judge, "disk %u has an impossible size: %" PRIu64, disk->id, size);
 }
 
-/* Calls fn for each sector of the disk. */
-static bool each_sector(struct judge *judge, struct cutpool *pool, struct meta_disk *meta,
-			bool (*fn)(struct judge *judge, uint32_t id, uint64_t sector, const char *buf, void *ctx),
-			void *ctx)
+bool judge_each_sector(struct judge *judge, struct cutpool *pool, struct ioc_bd *bd, const char *name, uint32_t disk,
+		       uint64_t size, judge_sector_fn fn, void *ctx)
 {
 	static char buf[IOC_DATA_BYTES_MAX];
-	uint64_t size = meta_disk_size(meta);
-	struct base_error err = { 0 };
-	struct ioc_bd *bd;
 
 	if (size % SECTOR != 0 || size > JUDGE_SECTORS_MAX * SECTOR)
-		return wrong(judge, "disk %s has a size of %" PRIu64, meta->record.name, size);
-	if (cutpool_disk_open(pool, meta, &bd, &err) < 0)
-		return wrong(judge, "disk %s can't be opened: %s", meta->record.name, err.text);
+		return judge_wrong(judge, "%s of disk %u has a size of %" PRIu64, name, disk, size);
 	for (uint64_t at = 0; at < size; at += sizeof(buf)) {
 		uint64_t bytes = MIN(sizeof(buf), size - at);
 		int rc = cutpool_read(pool, bd, at, bytes, buf);
 		if (rc < 0)
-			return wrong(judge, "disk %s can't be read at %" PRIu64 ": %s", meta->record.name, at,
-				     strerror(-rc));
+			return judge_wrong(judge, "%s of disk %u can't be read at %" PRIu64 ": %s", name, disk, at,
+					   strerror(-rc));
 		for (uint64_t i = 0; i < bytes; i += SECTOR)
-			if (!fn(judge, id_of(meta->record.name), (at + i) / SECTOR, buf + i, ctx))
+			if (!fn(judge, disk, (at + i) / SECTOR, buf + i, ctx))
 				return false;
 	}
-	ioc_disk_close(bd);
 	return true;
 }
 
+static bool each_sector(struct judge *judge, struct cutpool *pool, struct meta_disk *meta, judge_sector_fn fn,
+			void *ctx)
+{
+	struct base_error err = { 0 };
+	struct ioc_bd *bd;
+
+	if (cutpool_disk_open(pool, meta, &bd, &err) < 0)
+		return judge_wrong(judge, "disk %s can't be opened: %s", meta->record.name, err.text);
+	bool ok = judge_each_sector(judge, pool, bd, "the data", id_of(meta), meta_disk_size(meta), fn, ctx);
+	ioc_disk_close(bd);
+	return ok;
+}
+
+/* What a disk has from another, whose clone it is, carries that one's stamp; it is judged as if it were its own, since
+ * a version is only ever written to one. */
+static const char *as_its_own(uint32_t disk, uint64_t sector, const char *buf, char own[SECTOR])
+{
+	uint64_t words[2];
+
+	memcpy(words, buf, sizeof(words));
+	oracle_fill((uint32_t)(words[0] >> 32), sector, 1, (uint32_t)words[0], own);
+	if (words[0] >> 32 == disk || memcmp(own, buf, SECTOR) != 0)
+		return buf;
+	oracle_fill(disk, sector, 1, (uint32_t)words[0], own);
+	return own;
+}
+
+struct looking {
+	uint64_t sectors;
+	bool quiet; /* what is wrong is not told: there may be another reading */
+};
+
 static bool judge_sector(struct judge *judge, uint32_t id, uint64_t sector, const char *buf, void *ctx)
 {
-	struct judge_disk *disk = find_disk(judge, id);
-	uint64_t *sectors = ctx;
-	const char *why = oracle_judge(&disk->oracle, sector, buf, ORACLE_CUT, 0);
+	struct judge_disk *disk = judge_disk_find(judge, id);
+	struct looking *looking = ctx;
+	char own[SECTOR];
+	const char *why = oracle_judge(&disk->oracle, sector, as_its_own(id, sector, buf, own), ORACLE_CUT, 0);
 
-	++*sectors;
+	looking->sectors++;
 	if (!why)
 		return true;
-	oracle_print(&disk->oracle, sector, buf);
-	return wrong(judge, "disk %u, sector %" PRIu64 ": %s", id, sector, why);
+	if (!looking->quiet)
+		oracle_print(&disk->oracle, sector, buf);
+	return judge_wrong(judge, "disk %u, sector %" PRIu64 ": %s", id, sector, why);
+}
+
+static bool judge_one(struct judge *judge, struct cutpool *pool, struct meta_disk *meta, struct looking *looking)
+{
+	struct judge_disk *disk = judge_disk_find(judge, id_of(meta));
+
+	return judge_size(judge, disk, meta_disk_size(meta), looking->quiet) &&
+	       each_sector(judge, pool, meta, judge_sector, looking);
+}
+
+static bool judge_disk(struct judge *judge, struct cutpool *pool, struct meta_disk *meta, struct looking *looking)
+{
+	struct judge_disk *disk = judge_disk_find(judge, id_of(meta));
+	struct judge_next *next = &disk->next;
+	/* As it was, or all of it as it was to become; of a stream the snapshot tells which. */
+	bool may_be_old = !next->versions || next->snap == 0 || !snap_is_there(pool, disk->id, next->snap);
+	bool may_be_new = next->versions && (next->snap == 0 || !may_be_old);
+
+	looking->quiet = may_be_new;
+	if (may_be_old && judge_one(judge, pool, meta, looking))
+		return true;
+	looking->quiet = false;
+	if (!may_be_new)
+		return false;
+	judge_disk_become(disk, next->versions, next->bytes, 1);
+	return judge_one(judge, pool, meta, looking);
 }
 
 static bool judge_disks(struct judge *judge, struct cutpool *pool, uint64_t *ret_sectors)
 {
-	struct meta_disk *meta = meta_disk_next(cutpool_meta(pool), "");
+	struct looking looking = { 0 };
 
-	for (; meta; meta = meta_disk_next(cutpool_meta(pool), meta->record.name))
-		if (!judge_size(judge, find_disk(judge, id_of(meta->record.name)), meta_disk_size(meta)) ||
-		    !each_sector(judge, pool, meta, judge_sector, ret_sectors))
+	for (struct meta_disk *meta = next_disk(pool, NULL); meta; meta = next_disk(pool, meta))
+		if (!judge_disk(judge, pool, meta, &looking))
 			return false;
+	*ret_sectors += looking.sectors;
 	return true;
 }
 
@@ -370,28 +478,46 @@ static bool opens_clean(struct judge *judge, struct cutpool *pool, bool closed_f
 	struct base_error err = { 0 };
 
 	if (closed_first && cutpool_check_closed(pool, &report, &err) < 0)
-		return wrong(judge, "check of the closed pool: %s", err.text);
+		return judge_wrong(judge, "check of the closed pool: %s", err.text);
 	if (closed_first && !clean(judge, &report, "before the pool was opened"))
 		return false;
 	if (cutpool_open(pool, &err) < 0)
-		return wrong(judge, "the pool does not open: %s", err.text);
+		return judge_wrong(judge, "the pool does not open: %s", err.text);
 	if (cutpool_check(pool, &report, &err) < 0)
-		return wrong(judge, "check of the open pool: %s", err.text);
+		return judge_wrong(judge, "check of the open pool: %s", err.text);
 	return clean(judge, &report, "after the pool was opened");
 }
 
-bool judge_cut(struct judge *judge, struct cutpool *pool, bool closed_first, uint64_t *ret_sectors)
+static bool judge_all(struct judge *judge, struct cutpool *pool, uint64_t *ret_sectors)
 {
 	struct meta_pool_info info;
 
-	*ret_sectors = 0;
-	if (!opens_clean(judge, pool, closed_first))
-		return false;
 	meta_pool_info(cutpool_meta(pool), &info);
 	if (info.total_chunks < judge->chunks)
-		return wrong(judge, "the pool has %" PRIu64 " chunks, and had grown to %" PRIu64, info.total_chunks,
-			     judge->chunks);
-	return judge_presence(judge, pool) && judge_disks(judge, pool, ret_sectors);
+		return judge_wrong(judge, "the pool has %" PRIu64 " chunks, and had grown to %" PRIu64,
+				   info.total_chunks, judge->chunks);
+	return judge_presence(judge, pool) && judge_disks(judge, pool, ret_sectors) &&
+	       snaps_judge(judge, pool, ret_sectors);
+}
+
+/* The work that a cut interrupted goes on, and nobody's content changes by it. */
+static bool judge_jobs(struct judge *judge, struct cutpool *pool, uint64_t *ret_sectors)
+{
+	struct meta_check_report report;
+	struct base_error err = { 0 };
+
+	if (!cutpool_finish_jobs(pool))
+		return judge_wrong(judge, "the work of the background does not end");
+	if (cutpool_check(pool, &report, &err) < 0)
+		return judge_wrong(judge, "check after the background's work: %s", err.text);
+	return clean(judge, &report, "after the background's work") && judge_all(judge, pool, ret_sectors);
+}
+
+bool judge_cut(struct judge *judge, struct cutpool *pool, bool closed_first, bool jobs_too, uint64_t *ret_sectors)
+{
+	*ret_sectors = 0;
+	return opens_clean(judge, pool, closed_first) && judge_all(judge, pool, ret_sectors) &&
+	       (!jobs_too || judge_jobs(judge, pool, ret_sectors));
 }
 
 /* ---- the start of a recording ------------------------------------------------------------- */
@@ -402,28 +528,56 @@ static void put(int fd, const void *data, size_t bytes)
 		abort();
 }
 
+/* What is there: a disk, or, with a number, a snapshot of it. Its sectors follow. */
+struct settled {
+	uint64_t disk, snap, bytes;
+};
+
 static bool settle_sector(struct judge *judge, uint32_t id, uint64_t sector, const char *buf, void *ctx)
 {
 	int fd = *(int *)ctx;
+	uint64_t words[2];
 
-	put(fd, buf, SECTOR);
+	memcpy(words, buf, sizeof(words));
+	put(fd, words, sizeof(uint32_t)); /* the version */
 	return true;
+}
+
+static bool settle_snapshots(struct judge *judge, struct cutpool *pool, struct meta_disk *meta, int fd)
+{
+	struct meta_snapshot *snapshot = meta_snapshot_next(meta, "");
+	struct meta_snapshot_info info = { .name = "" };
+	struct base_error err = { 0 };
+	struct ioc_bd *bd;
+	bool ok = true;
+
+	for (; snapshot && ok; snapshot = meta_snapshot_next(meta, info.name)) {
+		meta_snapshot_info(snapshot, &info);
+		struct settled head = { id_of(meta), judge_id_of(info.name, 's'), info.size_bytes };
+		put(fd, &head, sizeof(head));
+		if (cutpool_snapshot_open(pool, snapshot, &bd, &err) < 0)
+			return judge_wrong(judge, "snapshot %s@%s can't be opened: %s", meta->record.name, info.name,
+					   err.text);
+		ok = judge_each_sector(judge, pool, bd, info.name, id_of(meta), info.size_bytes, settle_sector, &fd);
+		ioc_snapshot_close(bd);
+		meta_snapshot_put(snapshot);
+	}
+	return ok;
 }
 
 bool judge_settle(struct judge *judge, struct cutpool *pool, int result_fd)
 {
 	struct meta_pool_info info;
-	struct meta_disk *meta;
 
 	if (!opens_clean(judge, pool, true))
 		return false;
 	meta_pool_info(cutpool_meta(pool), &info);
 	put(result_fd, &info.total_chunks, sizeof(info.total_chunks));
-	for (meta = meta_disk_next(cutpool_meta(pool), ""); meta;
-	     meta = meta_disk_next(cutpool_meta(pool), meta->record.name)) {
-		uint64_t head[2] = { id_of(meta->record.name), meta_disk_size(meta) };
-		put(result_fd, head, sizeof(head));
-		if (!each_sector(judge, pool, meta, settle_sector, &result_fd))
+	for (struct meta_disk *meta = next_disk(pool, NULL); meta; meta = next_disk(pool, meta)) {
+		struct settled head = { id_of(meta), 0, meta_disk_size(meta) };
+		put(result_fd, &head, sizeof(head));
+		if (!each_sector(judge, pool, meta, settle_sector, &result_fd) ||
+		    !settle_snapshots(judge, pool, meta, result_fd))
 			return false;
 	}
 	return true;
@@ -436,19 +590,20 @@ static bool get(int fd, void *data, size_t bytes)
 
 void judge_load(struct judge *judge, int result_fd)
 {
-	char buf[SECTOR];
-	uint64_t head[2];
+	struct settled head;
 
 	if (!get(result_fd, &judge->chunks, sizeof(judge->chunks)))
 		abort();
-	while (get(result_fd, head, sizeof(head))) {
-		struct judge_disk *disk = add_disk(judge, (uint32_t)head[0], 0, 1);
-		disk->created = 1;
-		disk->sizes[0] = (struct judge_size){ head[1], 1, 1, 1, 0, true };
-		for (uint64_t s = 0; s < head[1] / SECTOR; s++) {
-			if (!get(result_fd, buf, sizeof(buf)))
-				abort();
-			oracle_settle(&disk->oracle, s, buf);
+	while (get(result_fd, &head, sizeof(head))) {
+		size_t bytes = head.bytes / SECTOR * sizeof(uint32_t);
+		uint32_t *versions = malloc(bytes + 1);
+		if (!versions || !get(result_fd, versions, bytes))
+			abort();
+		if (head.snap) {
+			snap_settled(judge, (uint32_t)head.disk, (uint32_t)head.snap, head.bytes, versions);
+			continue;
 		}
+		judge_disk_add_as(judge, (uint32_t)head.disk, versions, head.bytes, 1)->created = 1;
+		free(versions);
 	}
 }

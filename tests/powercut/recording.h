@@ -51,14 +51,27 @@ enum mark_kind {
 	MARK_FLUSH,     /* disk */
 	MARK_RESIZE,    /* disk, value: bytes */
 	MARK_CREATE,    /* disk: the file d<disk> of no bytes */
-	MARK_DELETE,    /* disk */
+	MARK_DELETE,    /* disk; and its snapshots */
 	MARK_GROW,      /* value: bytes added to the pool */
+	/* Of snapshots: disk, and the snapshot's number in value: the file snapshots/d<disk>/s<number>. */
+	MARK_SNAP,      /* first: how many sectors the disk has. Those of one number are taken at one instant */
+	MARK_UNSNAP,    /* removes it */
+	MARK_READ_SNAP, /* count: all its sectors; done: a uint32_t for each follows */
+	MARK_ROLLBACK,  /* the disk is brought back to it */
+	MARK_CLONE,     /* disk: the new one, first: the disk of the snapshot */
+	MARK_RECEIVE,   /* the disk, which may be new, gets this snapshot and its content; count; submitted: a uint32_t
+			   for each sector follows, what it will hold */
 };
 
 enum mark_phase { MARK_SUBMITTED = 1, MARK_COMPLETED, MARK_FAILED };
 
-#define MARK_SECTORS_MAX 2560
+#define MARK_SECTORS_MAX 2560 /* no disk of a scenario with snapshots has more */
 #define MARK_BAD_SECTOR UINT32_MAX /* a read's version: no stamp of this sector of this disk */
+
+/* One with versions of sectors behind it. */
+#define MARK_HAS_VERSIONS(kind, phase)                                                  \
+	((phase) == MARK_COMPLETED ? (kind) == MARK_READ || (kind) == MARK_READ_SNAP    \
+				   : (phase) == MARK_SUBMITTED && (kind) == MARK_RECEIVE)
 
 struct mark {
 	uint8_t kind, phase;

@@ -49,6 +49,29 @@ const struct scenario scenarios[] = {
 	  .write_us = 1500, .flush_us = 1500,
 	  .weights = { [DO_PART] = 5, [DO_BLOCKS] = 25, [DO_LARGE] = 25, [DO_READ] = 15, [DO_FLUSH] = 12,
 		       [DO_PUNCH] = 4, [DO_RANGE] = 16, [DO_RECREATE] = 1 } },
+	/* Snapshots are taken and removed under load, disks are rolled back to them. */
+	{ .name = "snapshot", .pool_mib = 24, .disks = 3, .disk_kib = 1024, .threads = 8, .snaps = 10,
+	  .dsync_percent = 5, .write_us = 1500, .flush_us = 1500,
+	  .weights = { [DO_PART] = 15, [DO_BLOCKS] = 30, [DO_LARGE] = 4, [DO_READ] = 15, [DO_FLUSH] = 6,
+		       [DO_PUNCH] = 8, [DO_RESIZE] = 1, [DO_SNAP] = 8, [DO_UNSNAP] = 4, [DO_READ_SNAP] = 3,
+		       [DO_ROLLBACK] = 1 } },
+	/* The same in a pool so small that folds don't wait for the next copy of the metadata, and what they free is
+	 * taken at once. */
+	{ .name = "fold", .pool_mib = 6, .disks = 2, .disk_kib = 1024, .threads = 6, .snaps = 6, .dsync_percent = 5,
+	  .write_us = 700, .flush_us = 700,
+	  .weights = { [DO_PART] = 15, [DO_BLOCKS] = 30, [DO_LARGE] = 4, [DO_READ] = 10, [DO_FLUSH] = 6,
+		       [DO_PUNCH] = 8, [DO_SNAP] = 8, [DO_UNSNAP] = 8, [DO_READ_SNAP] = 2 } },
+	/* Disks that are clones, and clones of clones: both sides are overwritten, and either goes first. */
+	{ .name = "clone", .pool_mib = 24, .disks = 4, .disk_kib = 1024, .threads = 8, .snaps = 10,
+	  .dsync_percent = 5, .write_us = 1000, .flush_us = 1000,
+	  .weights = { [DO_PART] = 15, [DO_BLOCKS] = 30, [DO_LARGE] = 4, [DO_READ] = 15, [DO_FLUSH] = 6,
+		       [DO_PUNCH] = 8, [DO_RESIZE] = 1, [DO_SNAP] = 6, [DO_UNSNAP] = 3, [DO_READ_SNAP] = 3,
+		       [DO_CLONE] = 5 } },
+	/* Streams become disks and snapshots, the second of two on the base of the first. */
+	{ .name = "receive", .pool_mib = 32, .disks = 3, .disk_kib = 512, .threads = 6, .snaps = 8,
+	  .dsync_percent = 5, .write_us = 700, .flush_us = 700,
+	  .weights = { [DO_PART] = 15, [DO_BLOCKS] = 30, [DO_READ] = 10, [DO_FLUSH] = 6, [DO_PUNCH] = 8,
+		       [DO_SNAP] = 8, [DO_UNSNAP] = 1, [DO_READ_SNAP] = 2, [DO_RECEIVE] = 4 } },
 	/* Nobody flushes; the commits are the timer's. */
 	{ .name = "timer", .pool_mib = 24, .disks = 3, .disk_kib = 4096, .threads = 4, .write_us = 2000,
 	  .flush_us = 2000, .once = true, .weights = { [DO_BLOCKS] = 30, [DO_READ] = 5, [DO_PAUSE] = 20 } },

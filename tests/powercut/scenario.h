@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Scenarios: what the writer does to the disks of a mount while recordfs records. One more is one more line in
- * scenario.c; an operation that the writer does not have yet is one more function in writer.c.
+ * scenario.c; an operation that the writer does not have yet is one more function in writer.c, or in
+ * writer_snaps.c when it is about snapshots.
  */
 #ifndef TESTS_POWERCUT_SCENARIO_H
 #define TESTS_POWERCUT_SCENARIO_H
@@ -22,12 +23,19 @@ enum action {
 	DO_RECREATE, /* deletes the disk and makes another */
 	DO_GROW,     /* runs the command that adds to the pool */
 	DO_PAUSE,    /* nothing for some milliseconds */
+	DO_SNAP,     /* takes a snapshot of one disk, or of two at one instant */
+	DO_UNSNAP,
+	DO_READ_SNAP,
+	DO_ROLLBACK,
+	DO_CLONE,    /* deletes the disk and makes a clone of another's snapshot in its place */
+	DO_RECEIVE,  /* sends two snapshots of another disk, removes them, and receives them in the disk's place */
 	ACTIONS
 };
 
 struct scenario {
 	const char *name;
 	unsigned pool_mib, disks, disk_kib, threads;
+	unsigned snaps; /* at most so many snapshots at once */
 	unsigned span_kib;                    /* most of the work is in so much of each disk; 0 = all of it */
 	unsigned dsync_percent;               /* of the writes: with O_DSYNC */
 	unsigned write_us, flush_us, read_us; /* what recordfs takes for each at most */

@@ -3,8 +3,8 @@
  * The writer: threads that work on the disks of a mount and say so in the
  * recording that goes on below its pool.
  *
- *	writer --scenario NAME --disks DIR --marks FILE [--seed N] [--seconds N]
- *	       [--round N] [--grow COMMAND]
+ *	writer --scenario NAME --disks DIR --marks FILE --bdfs PROGRAM
+ *	       [--seed N] [--seconds N] [--round N] [--grow COMMAND]
  *	writer --show NAME      prints "POOL_MIB WRITE_US FLUSH_US READ_US"
  *	writer --list
  *
@@ -18,6 +18,8 @@
  * used twice. Data operations of a disk go on at once, in any number; resizing,
  * appending, deleting have the disk to themselves.
  *
+ * What is done to snapshots is done by the command: writer_snaps.c.
+ *
  * Failure modes: ENOSPC is an answer; any other error of an operation, also that
  * the mount has gone, ends the writer with 1, and so does a mark that can't be
  * written. What was marked as submitted and never as completed may have happened.
@@ -26,8 +28,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,48 +36,14 @@
 #include <unistd.h>
 
 #include "tests/model/oracle.h"
-#include "tests/powercut/recording.h"
-#include "tests/powercut/scenario.h"
-#include "tests/powercut/state.h"
+#include "tests/powercut/writer.h"
 
-#define SECTOR 512
-#define DISKS_MAX 16
 #define DISK_SECTORS_MAX (8 * MIB / SECTOR)
 #define TIMER_SECONDS 4 /* the commit is due after one; the rest is for a busy machine */
 
-struct disk {
-	pthread_rwlock_t lock; /* whether and which disk it is, and how long */
-	uint32_t id;
-	int fd, dsync_fd;
-	uint64_t sectors;
-	_Atomic uint64_t next_block; /* `once`: what is written next */
-};
+struct writer w = { .seed = 1, .seconds = 2, .marks_fd = -1 };
 
-static struct {
-	const struct scenario *scenario;
-	const char *dir, *grow;
-	uint64_t seed, seconds, round;
-	int marks_fd;
-	struct disk disks[DISKS_MAX];
-	_Atomic uint32_t next_version, next_disk;
-	_Atomic uint64_t next_op, grown;
-	_Atomic bool stop;
-	_Atomic int status;
-} w = { .seed = 1, .seconds = 2, .marks_fd = -1 };
-
-struct thread {
-	pthread_t thread;
-	uint64_t random, ops;
-	char *buf; /* page-aligned */
-	struct mark *mark;
-};
-
-static uint64_t below(struct thread *t, uint64_t n)
-{
-	return random_next(&t->random) % n;
-}
-
-static void fail(const char *what)
+void writer_fail(const char *what)
 {
 	fprintf(stderr, "writer: %s: %s\n", what, strerror(errno));
 	atomic_store(&w.status, 1);
@@ -86,42 +52,42 @@ static void fail(const char *what)
 
 /* ---- marks -------------------------------------------------------------------------------- */
 
-static void put_mark(struct thread *t, enum mark_phase phase)
+void mark_put(struct thread *t, enum mark_phase phase)
 {
 	size_t bytes = sizeof(*t->mark);
 
 	t->mark->phase = (uint8_t)phase;
-	if (t->mark->kind == MARK_READ && phase == MARK_COMPLETED)
+	if (MARK_HAS_VERSIONS(t->mark->kind, phase))
 		bytes += t->mark->count * sizeof(uint32_t);
 	if (pwrite(w.marks_fd, t->mark, bytes, 0) != (ssize_t)bytes)
-		fail("marks");
+		writer_fail("marks");
 }
 
-static void begin(struct thread *t, enum mark_kind kind, const struct disk *disk)
+void mark_begin(struct thread *t, enum mark_kind kind, const struct disk *disk)
 {
 	t->mark->kind = (uint8_t)kind;
 	t->mark->disk = disk ? disk->id : 0;
 	t->mark->op = atomic_fetch_add(&w.next_op, 1) + 1;
-	put_mark(t, MARK_SUBMITTED);
+	mark_put(t, MARK_SUBMITTED);
 }
 
 /* ok: it did what was asked. The errno of what failed is still there. */
-static void end(struct thread *t, bool ok, const char *what)
+void mark_end(struct thread *t, bool ok, const char *what)
 {
 	int error = errno;
 
 	if (ok) {
-		put_mark(t, MARK_COMPLETED);
+		mark_put(t, MARK_COMPLETED);
 		t->ops++;
 		return;
 	}
-	put_mark(t, MARK_FAILED);
+	mark_put(t, MARK_FAILED);
 	errno = error;
 	if (error != ENOSPC)
-		fail(what);
+		writer_fail(what);
 }
 
-static void new_mark(struct thread *t)
+void mark_new(struct thread *t)
 {
 	*t->mark = (struct mark){ 0 };
 }
@@ -132,17 +98,17 @@ static void do_write_at(struct thread *t, struct disk *disk, uint64_t first, uin
 {
 	bool dsync = below(t, 100) < w.scenario->dsync_percent;
 
-	new_mark(t);
+	mark_new(t);
 	t->mark->first = first;
 	t->mark->count = (uint32_t)count;
 	t->mark->version = atomic_fetch_add(&w.next_version, 1) + 1;
 	t->mark->durable = dsync;
 	oracle_fill(disk->id, first, count, t->mark->version, t->buf);
-	begin(t, MARK_WRITE, disk);
+	mark_begin(t, MARK_WRITE, disk);
 	ssize_t done = pwrite(dsync ? disk->dsync_fd : disk->fd, t->buf, count * SECTOR, (off_t)(first * SECTOR));
 	if (done >= 0 && done != (ssize_t)(count * SECTOR))
 		errno = ENOSPC;
-	end(t, done == (ssize_t)(count * SECTOR), "write");
+	mark_end(t, done == (ssize_t)(count * SECTOR), "write");
 }
 
 /* Most of the work in the span, so that operations meet. */
@@ -182,13 +148,14 @@ static void do_write(struct thread *t, struct disk *disk, enum action action)
 		do_write_at(t, disk, first, count);
 }
 
-static uint32_t version_in(const struct disk *disk, uint64_t sector, const char *buf)
+/* A clone has what its origin wrote, so any disk's stamp is taken: a version is only ever written to one. */
+uint32_t version_in(uint64_t sector, const char *buf)
 {
 	char expected[SECTOR];
 	uint64_t words[2];
 
 	memcpy(words, buf, sizeof(words));
-	oracle_fill(disk->id, sector, 1, (uint32_t)words[0], expected);
+	oracle_fill((uint32_t)(words[0] >> 32), sector, 1, (uint32_t)words[0], expected);
 	return memcmp(buf, expected, SECTOR) == 0 ? (uint32_t)words[0] : MARK_BAD_SECTOR;
 }
 
@@ -199,24 +166,24 @@ static void do_read(struct thread *t, struct disk *disk)
 
 	if (!pick(t, disk, count, 1, &first))
 		return;
-	new_mark(t);
+	mark_new(t);
 	t->mark->first = first;
 	t->mark->count = (uint32_t)count;
-	begin(t, MARK_READ, disk);
+	mark_begin(t, MARK_READ, disk);
 	ssize_t got = pread(disk->fd, t->buf, count * SECTOR, (off_t)(first * SECTOR));
 	bool ok = got == (ssize_t)(count * SECTOR);
 	if (!ok && got >= 0)
 		errno = ERANGE; /* shorter than the disk is known to be */
 	for (uint64_t i = 0; ok && i < count; i++)
-		versions[i] = version_in(disk, first + i, t->buf + i * SECTOR);
-	end(t, ok, "read");
+		versions[i] = version_in(first + i, t->buf + i * SECTOR);
+	mark_end(t, ok, "read");
 }
 
 static void do_flush(struct thread *t, struct disk *disk)
 {
-	new_mark(t);
-	begin(t, MARK_FLUSH, disk);
-	end(t, (below(t, 2) ? fsync : fdatasync)(disk->fd) == 0, "fsync");
+	mark_new(t);
+	mark_begin(t, MARK_FLUSH, disk);
+	mark_end(t, (below(t, 2) ? fsync : fdatasync)(disk->fd) == 0, "fsync");
 }
 
 static void do_zeroes(struct thread *t, struct disk *disk, enum action action)
@@ -230,11 +197,11 @@ static void do_zeroes(struct thread *t, struct disk *disk, enum action action)
 		align = 1;
 	if (!pick(t, disk, count, align, &first))
 		return;
-	new_mark(t);
+	mark_new(t);
 	t->mark->first = first;
 	t->mark->count = (uint32_t)count;
-	begin(t, MARK_ZERO, disk);
-	end(t, fallocate(disk->fd, mode, (off_t)(first * SECTOR), (off_t)(count * SECTOR)) == 0, "fallocate");
+	mark_begin(t, MARK_ZERO, disk);
+	mark_end(t, fallocate(disk->fd, mode, (off_t)(first * SECTOR), (off_t)(count * SECTOR)) == 0, "fallocate");
 }
 
 /* ---- disks: the caller has the disk to itself --------------------------------------------- */
@@ -250,16 +217,16 @@ static bool open_dsync(struct disk *disk)
 
 static void set_size(struct thread *t, struct disk *disk, uint64_t sectors)
 {
-	new_mark(t);
+	mark_new(t);
 	t->mark->value = sectors * SECTOR;
-	begin(t, MARK_RESIZE, disk);
+	mark_begin(t, MARK_RESIZE, disk);
 	close(disk->dsync_fd); /* who has a disk open twice is refused */
 	bool ok = ftruncate(disk->fd, (off_t)(sectors * SECTOR)) == 0;
 	if (ok)
 		disk->sectors = sectors;
-	end(t, ok, "ftruncate");
+	mark_end(t, ok, "ftruncate");
 	if (!open_dsync(disk))
-		fail("open");
+		writer_fail("open");
 }
 
 static void do_resize(struct thread *t, struct disk *disk)
@@ -279,7 +246,7 @@ static void do_append(struct thread *t, struct disk *disk)
 		disk->sectors = (uint64_t)st.st_size / SECTOR;
 }
 
-static bool open_disk(struct disk *disk, uint32_t id, int flags)
+bool disk_open(struct disk *disk, uint32_t id, int flags)
 {
 	char path[4200];
 	struct stat st;
@@ -295,30 +262,33 @@ static bool open_disk(struct disk *disk, uint32_t id, int flags)
 	return true;
 }
 
+void disk_close(struct disk *disk)
+{
+	close(disk->fd);
+	close(disk->dsync_fd);
+	disk->fd = disk->dsync_fd = -1;
+}
+
+uint32_t disk_new_id(void)
+{
+	return atomic_fetch_add(&w.next_disk, 1) + 1;
+}
+
 static void make_disk(struct thread *t, struct disk *disk)
 {
 	disk->fd = disk->dsync_fd = -1;
-	disk->id = atomic_fetch_add(&w.next_disk, 1) + 1;
-	new_mark(t);
-	begin(t, MARK_CREATE, disk);
-	bool ok = open_disk(disk, disk->id, O_CREAT | O_EXCL);
-	end(t, ok, "create");
+	disk->id = disk_new_id();
+	mark_new(t);
+	mark_begin(t, MARK_CREATE, disk);
+	bool ok = disk_open(disk, disk->id, O_CREAT | O_EXCL);
+	mark_end(t, ok, "create");
 	if (ok)
 		set_size(t, disk, w.scenario->disk_kib * KIB / SECTOR);
 }
 
 static void do_recreate(struct thread *t, struct disk *disk)
 {
-	char path[4200];
-
-	snprintf(path, sizeof(path), "%s/d%u", w.dir, disk->id);
-	close(disk->fd);
-	close(disk->dsync_fd);
-	new_mark(t);
-	begin(t, MARK_DELETE, disk);
-	bool ok = unlink(path) == 0;
-	end(t, ok, "unlink");
-	if (ok)
+	if (disk_delete(t, disk))
 		make_disk(t, disk);
 }
 
@@ -329,13 +299,13 @@ static void do_grow(struct thread *t)
 
 	if (!w.grow || number >= 4)
 		return;
-	new_mark(t);
+	mark_new(t);
 	t->mark->value = 4 * MIB;
-	begin(t, MARK_GROW, NULL);
+	mark_begin(t, MARK_GROW, NULL);
 	snprintf(command, sizeof(command), "%s %" PRIu64 " >/dev/null", w.grow, number);
 	/* The status of a command is no errno. */
 	errno = ECHILD;
-	end(t, system(command) == 0, "grow");
+	mark_end(t, system(command) == 0, "grow");
 }
 
 /* ---- threads ------------------------------------------------------------------------------ */
@@ -370,6 +340,12 @@ static void act(struct thread *t, struct disk *disk, enum action action)
 		return do_append(t, disk);
 	case DO_RECREATE:
 		return do_recreate(t, disk);
+	case DO_ROLLBACK:
+		return snap_roll_back(t, disk);
+	case DO_CLONE:
+		return snap_clone(t, disk);
+	case DO_RECEIVE:
+		return snap_receive(t, disk);
 	default:
 		return do_write(t, disk, action);
 	}
@@ -377,7 +353,32 @@ static void act(struct thread *t, struct disk *disk, enum action action)
 
 static bool needs_all(enum action action)
 {
-	return action == DO_RESIZE || action == DO_APPEND || action == DO_RECREATE;
+	return action == DO_RESIZE || action == DO_APPEND || action == DO_RECREATE || action == DO_ROLLBACK ||
+	       action == DO_CLONE || action == DO_RECEIVE;
+}
+
+/* Those that are not about one disk. */
+static bool act_alone(struct thread *t, enum action action)
+{
+	switch (action) {
+	case DO_GROW:
+		do_grow(t);
+		return true;
+	case DO_PAUSE:
+		usleep((useconds_t)(1000 + below(t, 20000)));
+		return true;
+	case DO_SNAP:
+		snap_take(t);
+		return true;
+	case DO_UNSNAP:
+		snap_remove(t);
+		return true;
+	case DO_READ_SNAP:
+		snap_read(t);
+		return true;
+	default:
+		return false;
+	}
 }
 
 static void *work(void *arg)
@@ -387,14 +388,8 @@ static void *work(void *arg)
 	while (!atomic_load(&w.stop)) {
 		struct disk *disk = &w.disks[below(t, w.scenario->disks)];
 		enum action action = pick_action(t);
-		if (action == DO_GROW) {
-			do_grow(t);
+		if (act_alone(t, action))
 			continue;
-		}
-		if (action == DO_PAUSE) {
-			usleep((useconds_t)(1000 + below(t, 20000)));
-			continue;
-		}
 		if (needs_all(action))
 			pthread_rwlock_wrlock(&disk->lock);
 		else
@@ -418,29 +413,44 @@ static void thread_init(struct thread *t, unsigned number)
 
 /* ---- before and after --------------------------------------------------------------------- */
 
+/* Who wants a lock alone would wait for ever behind those who come and go. */
+static void init_lock(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 /* Disks that a cut has left are gone on with; what is missing is made. */
 static void find_disks(struct thread *t)
 {
 	DIR *dir = opendir(w.dir);
 	struct dirent *entry;
+	uint64_t disk_sectors = w.scenario->disk_kib * KIB / SECTOR;
 	unsigned found = 0;
 
 	for (unsigned i = 0; i < DISKS_MAX; i++) {
-		pthread_rwlock_init(&w.disks[i].lock, NULL);
+		init_lock(&w.disks[i].lock);
 		w.disks[i].fd = -1;
 	}
 	while (dir && (entry = readdir(dir))) {
 		uint32_t id = entry->d_name[0] == 'd' ? (uint32_t)strtoul(entry->d_name + 1, NULL, 10) : 0;
 		if (id == 0 || found == w.scenario->disks)
 			continue;
-		if (!open_disk(&w.disks[found], id, 0))
-			fail(entry->d_name);
-		if (w.disks[found].sectors == 0) /* the cut fell between its making and its first size */
-			set_size(t, &w.disks[found], w.scenario->disk_kib * KIB / SECTOR);
+		if (!disk_open(&w.disks[found], id, 0))
+			writer_fail(entry->d_name);
+		/* The cut fell between its making and its first size; or all of it has to go into a mark. */
+		if (w.disks[found].sectors == 0 || (w.scenario->snaps && w.disks[found].sectors > disk_sectors))
+			set_size(t, &w.disks[found], disk_sectors);
 		found++;
 	}
 	if (dir)
 		closedir(dir);
+	init_lock(&w.snaps.lock);
+	snaps_find();
 	/* Above any number of earlier rounds. */
 	atomic_init(&w.next_disk, (uint32_t)w.round * 100000);
 	/* What is to be written once must not have been written before the cut either. */
@@ -464,10 +474,10 @@ static void fill(struct thread *t)
 static void await_timer(struct thread *t)
 {
 	for (unsigned i = 0; i < w.scenario->disks; i++) {
-		new_mark(t);
-		begin(t, MARK_FLUSH, &w.disks[i]);
+		mark_new(t);
+		mark_begin(t, MARK_FLUSH, &w.disks[i]);
 		sleep(i == 0 ? TIMER_SECONDS : 0);
-		end(t, true, "timer");
+		mark_end(t, true, "timer");
 	}
 }
 
@@ -477,9 +487,9 @@ static int run(void)
 	uint64_t ops = 0;
 
 	thread_init(&first, 99);
-	new_mark(&first);
+	mark_new(&first);
 	first.mark->kind = MARK_READY;
-	put_mark(&first, MARK_COMPLETED);
+	mark_put(&first, MARK_COMPLETED);
 	find_disks(&first);
 	if (w.scenario->filled)
 		fill(&first);
@@ -497,14 +507,17 @@ static int run(void)
 	}
 	if (w.scenario->once && !ended)
 		await_timer(&first);
-	printf("writer: %s, seed %" PRIu64 ": %" PRIu64 " operations\n", w.scenario->name, w.seed, ops);
+	printf("writer: %s, seed %" PRIu64 ": %" PRIu64 " operations", w.scenario->name, w.seed, ops);
+	if (w.scenario->snaps > 0)
+		printf(", %" PRIu64 " commands", atomic_load(&w.commands));
+	printf("\n");
 	return atomic_load(&w.status);
 }
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: writer --scenario NAME --disks DIR --marks FILE [--seed N] [--seconds N]\n"
-			"              [--round N] [--grow COMMAND]\n"
+	fprintf(stderr, "usage: writer --scenario NAME --disks DIR --marks FILE --bdfs PROGRAM\n"
+			"              [--seed N] [--seconds N] [--round N] [--grow COMMAND]\n"
 			"       writer --show NAME\n"
 			"       writer --list x\n");
 	return 2;
@@ -548,12 +561,14 @@ int main(int argc, char **argv)
 			w.round = strtoull(argv[i + 1], NULL, 0);
 		else if (strcmp(argv[i], "--grow") == 0)
 			w.grow = argv[i + 1];
+		else if (strcmp(argv[i], "--bdfs") == 0)
+			w.bdfs = argv[i + 1];
 		else if (strcmp(argv[i], "--show") == 0)
 			return show(argv[i + 1]);
 		else
 			return usage();
 	}
-	if (!w.scenario || !w.dir || !marks)
+	if (!w.scenario || !w.dir || !marks || !w.bdfs)
 		return usage();
 	atomic_init(&w.next_version, (uint32_t)w.round << 24);
 	w.marks_fd = open(marks, O_WRONLY | O_CLOEXEC);
