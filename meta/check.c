@@ -117,9 +117,9 @@ static int count_records(struct check *check)
 int check_run_passes(struct check *check)
 {
 	static int (*const passes[])(struct check * check) = {
-		check_pages,      count_records, check_pool_and_pvs, check_layers,   check_disks,
-		check_layer_tree, check_targets, check_space,        check_map,      check_owners,
-		check_recounts,   check_ends,    check_labels,       check_promises,
+		check_pages, count_records,    check_pool_and_pvs, check_layers, check_snapshots,
+		check_disks, check_layer_tree, check_targets,      check_space,  check_map,
+		check_owners, check_recounts,  check_ends,         check_labels, check_promises,
 	};
 	int rc = 0;
 

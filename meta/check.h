@@ -39,12 +39,13 @@ enum meta_check_kind {
 	META_CHECK_STORE_TWICE,        /* two layers with one store */
 	META_CHECK_DISK_WITHOUT_LAYER, /* the head layer is not there */
 	META_CHECK_DISK_LAYER,         /* the head layer is dead, or another disk's */
-	META_CHECK_SNAPSHOT,           /* the disk or the layer of a snapshot is not there */
+	META_CHECK_SNAPSHOT,           /* its disk or layer is not there, its layer is freed, written to or another's,
+					  or its disk has two of one name */
 	META_CHECK_VTD_WITHOUT_ADAPTER, /* the adapter of a VTD is not there */
 	META_CHECK_VTD_WITHOUT_BD,     /* the disk of a VTD is not there */
 	META_CHECK_VTD_TWICE,          /* two VTDs of one LUN, or of one disk or device and not both shared */
 	META_CHECK_LAYER_ORPHAN,       /* a live layer that no disk, snapshot or layer refers to */
-	META_CHECK_LAYER_PARENT,       /* the parent is not there, or the chain of parents is a ring */
+	META_CHECK_LAYER_PARENT,       /* the parent is not there or being freed, or the chain of parents is a ring */
 	META_CHECK_LAYER_CHILDREN,     /* the number of children is wrong */
 	META_CHECK_LAYER_COUNTERS,     /* chunks_owned, blocks_valid or index_records is wrong */
 	META_CHECK_STORE_ORPHAN,       /* index or map records of a store that no layer has */

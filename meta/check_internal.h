@@ -7,7 +7,8 @@
  *   check_set.c        sets of chunks
  *   check_pages.c      the pages of LMDB's file
  *   check_pool.c       the pool record, the pvs, their labels
- *   check_layers.c     layers and snapshots
+ *   check_layers.c     layers
+ *   check_snapshots.c  snapshots
  *   check_disks.c      disks
  *   check_targets.c    adapters and VTDs
  *   check_map.c        index and leaves, one pass
@@ -148,7 +149,6 @@ struct check {
 
 	/* What thick disks are promised and don't own. */
 	uint64_t promised_chunks;
-	bool promises_unknown;
 
 	/* Questions for the metadata thread. */
 	uint64_t *recounts; /* layer ids */
@@ -227,13 +227,14 @@ bool check_all_in_range(const struct check *check, uint64_t first, uint64_t coun
 /* Whether the pool has given out the id. true also when that can't be told. */
 bool check_is_issued(struct check *check, struct db_txn *txn, uint64_t id);
 
-/* ---- check_layers.c, check_disks.c -------------------------------------------------------------- */
+/* ---- check_layers.c, check_snapshots.c, check_disks.c -------------------------------------------- */
 
 /* Return: 0, DB_NOT_FOUND, -EBADMSG (wrong checksum or no record), other negative errno. */
 MUST_CHECK int check_get_layer(struct db_txn *txn, uint64_t id, struct meta_layer_record *ret);
 MUST_CHECK int check_get_disk(struct db_txn *txn, uint64_t number, struct meta_disk_record *ret);
 
 MUST_CHECK int check_layers(struct check *check);
+MUST_CHECK int check_snapshots(struct check *check); /* before check_layer_tree */
 MUST_CHECK int check_layer_tree(struct check *check);
 struct known_layer *check_layer_by_id(const struct check *check, uint64_t id);
 struct known_layer *check_layer_by_store(const struct check *check, uint64_t store);

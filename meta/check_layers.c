@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check: layers and snapshots, and the tree that they make.
+ * check: layers, and the tree that they make with disks and snapshots.
  *
  * Every layer is kept in a table, some 150 bytes each: the disks, the maps and
  * the counters are held against it. Layers that are made after the check began
@@ -152,46 +152,11 @@ static int take_layer(struct check *check, struct db_txn *txn, const struct db_k
 	return look_at_owner(check, txn, layer);
 }
 
-/* ---- snapshots ------------------------------------------------------------------------------------- */
-
-static int take_snapshot(struct check *check, struct db_txn *txn, const struct db_key *key,
-			 const struct db_value *value, void *arg)
-{
-	struct meta_snapshot_record rec;
-	struct meta_layer_record layer;
-	struct meta_disk_record disk;
-
-	check->report->snapshots++;
-	if (!value || key->bytes != UUID_BYTES || meta_snapshot_decode(value->b, value->bytes, &rec) < 0) {
-		if (value)
-			check_found_bad(check, META_CHECK_BAD_CONTENT, DB_SNAPSHOT, key);
-		check->snapshots_unknown = true;
-		return 0;
-	}
-	int layer_rc = check_get_layer(txn, rec.layer, &layer), disk_rc = check_get_disk(txn, rec.disk, &disk);
-	if (layer_rc == DB_NOT_FOUND)
-		check_found(check, META_CHECK_SNAPSHOT,
-			    CHECK_PLACE(.database = DB_SNAPSHOT, .disk = rec.disk, .layer = rec.layer),
-			    "snapshot %.127s has layer %" PRIu64 ", which is not there", rec.name, rec.layer);
-	if (disk_rc == DB_NOT_FOUND)
-		check_found(check, META_CHECK_SNAPSHOT,
-			    CHECK_PLACE(.database = DB_SNAPSHOT, .disk = rec.disk, .layer = rec.layer),
-			    "snapshot %.127s is of disk %" PRIu64 ", which is not there", rec.name, rec.disk);
-	struct known_layer *known = check_layer_by_id(check, rec.layer);
-	if (known)
-		known->snapshots++;
-	return 0;
-}
-
 int check_layers(struct check *check)
 {
 	int rc = check_each(check, DB_LAYER, take_layer, NULL);
 
-	if (rc == 0)
-		rc = sort_by_store(check);
-	if (rc == 0)
-		rc = check_each(check, DB_SNAPSHOT, take_snapshot, NULL);
-	return rc;
+	return rc == 0 ? sort_by_store(check) : rc;
 }
 
 /* ---- layers that nobody refers to ----------------------------------------------------------------- */
@@ -324,6 +289,24 @@ static int judge_children(struct check *check, const struct known_layer *layer)
 	return 0;
 }
 
+/* What is being freed has let go of its parent, and nobody looks through it. */
+static int judge_dead_parent(struct check *check, uint64_t id)
+{
+	struct meta_layer_record rec, parent = { .state = META_LAYER_LIVE };
+	struct db_txn *txn;
+	int rc = check_begin(check, &txn);
+
+	if (rc < 0)
+		return rc;
+	if (check_get_layer(txn, id, &rec) == 0 && rec.parent != 0)
+		rc = check_get_layer(txn, rec.parent, &parent);
+	db_read_end(txn);
+	if (rc == 0 && parent.state != META_LAYER_LIVE)
+		check_found(check, META_CHECK_LAYER_PARENT, CHECK_PLACE(.layer = id),
+			    "the parent of layer %" PRIu64 ", %" PRIu64 ", is being freed", id, rec.parent);
+	return 0;
+}
+
 /* Follows the parents in one transaction: a chain that is longer than there are layers comes round. */
 static int judge_chain(struct check *check, uint64_t id)
 {
@@ -384,9 +367,12 @@ static int judge_tree(struct check *check)
 	}
 	for (size_t i = 0; i < check->layer_count && rc == 0; i++) {
 		struct known_layer *layer = &check->layers[i];
-		bool lost = layer->rec.parent != 0 && !check_layer_by_id(check, layer->rec.parent);
+		const struct known_layer *parent = check_layer_by_id(check, layer->rec.parent);
+		bool lost = layer->rec.parent != 0 && !parent;
 		if (!layer->bad && (lost || !chain_ends(check, layer)))
 			rc = judge_chain(check, layer->id);
+		if (rc == 0 && !layer->bad && parent && !parent->bad && parent->rec.state != META_LAYER_LIVE)
+			rc = judge_dead_parent(check, layer->id);
 		if (rc == 0 && !layer->bad && layer->children != layer->rec.children)
 			rc = judge_children(check, layer);
 	}

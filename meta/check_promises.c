@@ -9,9 +9,12 @@
  *
  *   chunks owned + promised and not yet owned <= chunks of the pool.
  *
+ * Above a snapshot nothing of a thick disk's size is its own yet, since all of it may be overwritten: what counts is
+ * what its head layer owns. So a snapshot of a thick disk needs as much again, and a fold that moves chunks up into
+ * the head pays back.
+ *
  * It is a sum over everything, so it is only drawn of a pool that nobody changes,
- * and only if nothing else is wrong: each other finding may change a term of it. A
- * disk that shares chunks with a snapshot is not judged here.
+ * and only if nothing else is wrong: each other finding may change a term of it.
  *
  * Failure modes: none of its own; the records were read before.
  */
@@ -24,8 +27,6 @@ void check_note_promise(struct check *check, const struct meta_disk_record *disk
 {
 	uint64_t goal = catalog_goal_chunks(disk->kind, disk->size_bytes);
 
-	if (goal > 0 && layer->parent != 0)
-		check->promises_unknown = true;
 	if (goal > layer->chunks_owned)
 		check->promised_chunks += goal - layer->chunks_owned;
 }
@@ -35,7 +36,7 @@ int check_promises(struct check *check)
 	const struct known_pvs *pvs = check->pvs;
 	uint64_t total = 0, owned = chunk_set_count(check->owned);
 
-	if (check->live || check->report->problems > 0 || check->report->not_judged > 0 || check->promises_unknown)
+	if (check->live || check->report->problems > 0 || check->report->not_judged > 0)
 		return 0;
 	for (unsigned i = 0; i < pvs->range_count; i++)
 		total += pvs->ranges[i].end - pvs->ranges[i].first;

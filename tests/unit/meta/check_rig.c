@@ -119,6 +119,36 @@ void rig_discard(struct meta_pool *pool, const char *name, uint64_t chunk_of_dis
 	end_change(disk, leaf);
 }
 
+static void note_result(struct base_msg *msg)
+{
+	struct meta_wait *wait = container_of(msg, struct meta_wait, msg);
+
+	*(int *)wait->disk = wait->result;
+}
+
+static void wake_nobody(void *ctx)
+{
+}
+
+void rig_snapshot(struct meta_pool *pool, const char *disk_name, const char *name)
+{
+	struct meta_switch_spec spec = { .disk = meta_disk_get_by_name(pool, disk_name), .name = name };
+	struct base_mailbox box;
+	struct meta_switch change = { .specs = &spec, .count = 1, .err = &rig_error };
+	int results[2] = { 1, 1 };
+
+	base_mailbox_init(&box, wake_nobody, NULL);
+	change.switched = (struct meta_wait){ .box = &box, .msg.run = note_result, .disk = (void *)&results[0] };
+	change.durable = (struct meta_wait){ .box = &box, .msg.run = note_result, .disk = (void *)&results[1] };
+	meta_switch_submit(pool, &change);
+	while (results[1] == 1 && results[0] >= 0) {
+		mw_step(pool, base_clock_ns());
+		base_mailbox_run(&box);
+	}
+	rig_require(results[0] == 0 && results[1] == 0, "taking a snapshot");
+	meta_disk_put(spec.disk);
+}
+
 static void fill(struct meta_pool *pool)
 {
 	rig_create(pool, "a", 200 * GIB);

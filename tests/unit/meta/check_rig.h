@@ -43,6 +43,8 @@ void rig_close(struct meta_pool *pool);
 void rig_write(struct meta_pool *pool, const char *disk, uint64_t chunk_of_disk, uint16_t valid);
 void rig_discard(struct meta_pool *pool, const char *disk, uint64_t chunk_of_disk);
 void rig_create(struct meta_pool *pool, const char *disk, uint64_t size_bytes);
+/* As the command does, but for the gates: nothing is in flight. */
+void rig_snapshot(struct meta_pool *pool, const char *disk, const char *name);
 
 /* ---- records, of a pool that is closed --------------------------------------------------------- */
 
