@@ -86,16 +86,19 @@ int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct d
 		int rc = meta_map_find(store, leaf_number, ret);
 		if (rc != META_MISS)
 			return rc;
+		uint64_t commits = atomic_load(&store->commits);
 		rc = leaf_read(store, leaf_number, slot, entries);
 		if (rc < 0)
 			return rc;
 		pthread_mutex_lock(&store->lock);
-		/* A look-up thread may have been quicker. */
+		/* A look-up thread may have been quicker; and somebody may have changed that leaf, MW have committed it
+		 * and BG have evicted it since: then what was read is of before (see finish()). */
 		rc = meta_map_find(store, leaf_number, ret);
-		if (rc == META_MISS)
+		if (rc == META_MISS && atomic_load(&store->commits) == commits)
 			rc = (*ret = store_install(store, leaf_number, entries)) ? 0 : -ENOMEM;
 		pthread_mutex_unlock(&store->lock);
-		return rc;
+		if (rc != META_MISS)
+			return rc;
 	}
 }
 
