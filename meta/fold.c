@@ -312,6 +312,7 @@ static void take_over(struct fold_job *job, const struct meta_layer_record *rec)
 
 	lower->layer = *rec;
 	lower->layer_id = upper->layer_id;
+	upper->layer_id = 0; /* until it is freed it is on the list, and who looks for the layer is to find the other */
 	lower->refs++; /* while names and children change hands */
 	atomic_store(&lower->overlap_bytes, rec->overlap_bytes);
 	if (snapshot) {

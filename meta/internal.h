@@ -424,7 +424,8 @@ struct meta_pool {
 /* pool.c */
 /* CTL threads that walk maps: one at a time, for as long as a few leaves take. */
 uint64_t pool_epoch_enter(struct meta_pool *pool);
-void pool_wait_trimmed(struct meta_disk *disk); /* CTL; blocks */
+/* CTL; blocks. Return: 0; why the trim was given up: the disk stays `trimming`, there is nothing to wait for. */
+MUST_CHECK int pool_wait_trimmed(struct meta_disk *disk, struct base_error *err);
 void pool_epoch_leave(struct meta_pool *pool, uint64_t epoch);
 void pool_fail(struct meta_pool *pool, int code, const char *why);
 int pool_failed_code(struct meta_pool *pool);
@@ -458,7 +459,7 @@ void pool_note_dirty(struct meta_pool *pool);
 /* lookup.c */
 int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries);
 int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot,
-			struct meta_leaf **ret);                /* BG, replay: blocks */
+			struct meta_leaf **ret);                /* BG, CTL, replay: blocks */
 bool lookup_step(struct meta_pool *pool, struct db_txn **slot); /* one look-up; false: none waiting */
 int lookup_start(struct meta_pool *pool, unsigned threads);
 void lookup_stop(struct meta_pool *pool);

@@ -332,6 +332,8 @@ uint64_t mw_step(struct meta_pool *pool, uint64_t now_ns)
 		answer_failed(pool);
 	if (pool->retry_at_ns > now_ns)
 		return earlier(again, pool->retry_at_ns);
+	if (atomic_load(&pool->commit_forced)) /* by this step's own commit: one more is needed */
+		return now_ns;
 	uint64_t since = atomic_load(&pool->dirty_since_ns);
 	return earlier(again, earlier(since ? since + COMMIT_INTERVAL_NS : 0, pool->retry_at_ns));
 }

@@ -425,7 +425,7 @@ int meta_pool_commit(struct meta_pool *pool)
 	return wait.result;
 }
 
-void pool_wait_trimmed(struct meta_disk *disk)
+int pool_wait_trimmed(struct meta_disk *disk, struct base_error *err)
 {
 	struct base_park park;
 	struct base_mailbox box;
@@ -438,4 +438,10 @@ void pool_wait_trimmed(struct meta_disk *disk)
 		base_park_wait(&park, 0);
 	base_mailbox_wait_for_producers(&box);
 	base_park_done(&park);
+	if (wait.result < 0)
+		return base_error_set_errno(err, wait.result,
+					    "disk %s was made shorter, and what lay behind its end could not be freed; "
+					    "run `bdfs check`",
+					    disk->record.name);
+	return 0;
 }

@@ -142,6 +142,17 @@ struct remove_args {
 	bool marked;
 };
 
+static void unmark_removed(struct mw_call *call)
+{
+	struct remove_args *args = call->arg;
+
+	pthread_mutex_lock(&call->pool->catalog_lock);
+	if (args->marked)
+		args->snapshot->removed = false;
+	args->marked = false;
+	pthread_mutex_unlock(&call->pool->catalog_lock);
+}
+
 static int remove_fn(struct mw_call *call, struct db_txn *txn)
 {
 	struct remove_args *args = call->arg;
@@ -154,7 +165,10 @@ static int remove_fn(struct mw_call *call, struct db_txn *txn)
 	rc = delete_record(txn, args->snapshot);
 	if (rc == 0)
 		rc = layers_release(call->pool, txn, atomic_load(&args->snapshot->store));
-	return rc < 0 ? base_error_set_errno(call->err, rc, "snapshot %s", args->snapshot->record.name) : 0;
+	if (rc == 0)
+		return 0;
+	unmark_removed(call);
+	return base_error_set_errno(call->err, rc, "snapshot %s", args->snapshot->record.name);
 }
 
 static void remove_applied(struct mw_call *call)
@@ -164,18 +178,18 @@ static void remove_applied(struct mw_call *call)
 	release_snapshot(args->snapshot);
 }
 
+/* On the reserve, if there is no other room: what is removed makes some. */
 int meta_snapshot_remove(struct meta_snapshot *snapshot, struct base_error *err)
 {
 	struct remove_args args = { snapshot, false };
-	struct mw_call call = { .fn = remove_fn, .applied = remove_applied, .arg = &args, .err = err };
-	int rc = mw_call_wait(snapshot->pool, &call);
+	struct mw_call call = { .fn = remove_fn,
+				.applied = remove_applied,
+				.undone = unmark_removed,
+				.may_use_reserve = true,
+				.arg = &args,
+				.err = err };
 
-	if (rc < 0 && args.marked) { /* the transaction failed */
-		pthread_mutex_lock(&snapshot->pool->catalog_lock);
-		snapshot->removed = false;
-		pthread_mutex_unlock(&snapshot->pool->catalog_lock);
-	}
-	return rc;
+	return mw_call_wait(snapshot->pool, &call);
 }
 
 /* ---- rollback --------------------------------------------------------------------------------- */
@@ -296,8 +310,11 @@ int meta_disk_rollback(struct meta_disk *disk, struct meta_snapshot *snapshot, s
 		return base_error_set(err, -EINVAL,
 				      "snapshot %s is of disk %s, not of %s: make a clone of it instead",
 				      snapshot->record.name, snapshot->disk->record.name, disk->record.name);
-	while ((rc = mw_call_wait(disk->pool, &call)) == -EAGAIN && !disk->pool->no_threads)
-		pool_wait_trimmed(disk);
+	while ((rc = mw_call_wait(disk->pool, &call)) == -EAGAIN && !disk->pool->no_threads) {
+		rc = pool_wait_trimmed(disk, err);
+		if (rc < 0)
+			return rc;
+	}
 	if (rc == 0)
 		return 0;
 	if (rc == -EAGAIN)

@@ -147,7 +147,10 @@ static int name_apply(struct head_switch *made, const char *name, struct base_uu
 
 	strcpy(rec.name, name); /* its length was checked */
 	made->snapshot = snapshot_new(made->disk, is_new(uuid) ? base_uuid_new() : uuid, &rec, made->old);
-	return made->snapshot ? 0 : -ENOMEM;
+	if (!made->snapshot)
+		return -ENOMEM;
+	made->snapshot->removed = true; /* not to be opened before it is durable: until then its name may go again */
+	return 0;
 }
 
 static void log_head(struct head_switch *made)
@@ -260,18 +263,27 @@ static void names_drop(struct meta_switch *change)
 	}
 }
 
+/* catalog_lock. */
+static void names_keep(struct meta_switch *change)
+{
+	for (size_t i = 0; i < change->count; i++)
+		change->made[i]->snapshot->removed = false;
+}
+
 static void answer(struct meta_pool *pool, int rc)
 {
 	while (pool->switch_waiters) {
 		struct meta_switch *change = pool->switch_waiters;
 		int result = rc < 0 ? rc : change->result;
 		pool->switch_waiters = change->next;
-		if (result < 0) {
+		if (result < 0)
 			base_error_set_errno(change->err, result, "the snapshot could not be made durable");
-			pthread_mutex_lock(&pool->catalog_lock);
+		pthread_mutex_lock(&pool->catalog_lock);
+		if (result < 0)
 			names_drop(change);
-			pthread_mutex_unlock(&pool->catalog_lock);
-		}
+		else
+			names_keep(change);
+		pthread_mutex_unlock(&pool->catalog_lock);
 		free(change->made);
 		wait_post(&change->durable, result);
 	}

@@ -197,8 +197,11 @@ int meta_disk_take_over(struct meta_disk *disk, struct meta_disk *from, struct b
 	if (rc < 0)
 		return rc == -EINVAL ? base_error_set(err, rc, "a disk can't take itself over") : rc;
 	while ((rc = mw_call_wait(disk->pool, &call)) == -EAGAIN && !disk->pool->no_threads) {
-		pool_wait_trimmed(disk);
-		pool_wait_trimmed(from);
+		rc = pool_wait_trimmed(disk, err);
+		if (rc == 0)
+			rc = pool_wait_trimmed(from, err);
+		if (rc < 0)
+			return rc;
 	}
 	if (rc == -EAGAIN)
 		return base_error_set(err, rc, "disk %s was just made shorter: try again", disk->record.name);
