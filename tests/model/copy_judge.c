@@ -145,20 +145,39 @@ static int read_all(struct copy *copy)
 
 /* ---- looking through, judging ------------------------------------------------------------------- */
 
+/* Records come in the order of their keys. */
+static int by_id(const void *key, const void *element)
+{
+	const uint64_t *id = key;
+	const struct layer *layer = element;
+
+	return *id < layer->id ? -1 : *id > layer->id;
+}
+
 static const struct meta_layer_record *layer_by_id(const struct copy *copy, uint64_t id)
 {
-	for (unsigned i = 0; id != 0 && i < copy->layer_count; i++)
-		if (copy->layers[i].id == id)
-			return &copy->layers[i].rec;
-	return NULL;
+	const struct layer *found = bsearch(&id, copy->layers, copy->layer_count, sizeof(*copy->layers), by_id);
+
+	return found ? &found->rec : NULL;
+}
+
+static int by_store_and_number(const void *key, const void *element)
+{
+	const struct leaf *leaf = *(struct leaf *const *)element;
+	const uint64_t *want = key;
+
+	if (want[0] != leaf->store)
+		return want[0] < leaf->store ? -1 : 1;
+	return want[1] < leaf->number ? -1 : want[1] > leaf->number;
 }
 
 static meta_entry entry_of(const struct copy *copy, uint64_t store, uint64_t chunk)
 {
-	for (unsigned i = 0; i < copy->leaf_count; i++)
-		if (copy->leaves[i]->store == store && copy->leaves[i]->number == chunk / LEAF_CHUNKS)
-			return copy->leaves[i]->entries[chunk % LEAF_CHUNKS];
-	return 0;
+	const uint64_t want[] = { store, chunk / LEAF_CHUNKS };
+	struct leaf *const *found =
+		bsearch(want, copy->leaves, copy->leaf_count, sizeof(*copy->leaves), by_store_and_number);
+
+	return found ? (*found)->entries[chunk % LEAF_CHUNKS] : 0;
 }
 
 /* Where the block lies on the device; 0: it reads as zero. */
@@ -222,8 +241,8 @@ const char *copy_judge(struct sim_device *device, struct base_uuid pool, const s
 		return "a header of the copies is damaged";
 	if (found.newest < 0 || found.header[found.newest].state != META_COPY_THERE)
 		return NULL;
-	/* The pool's one pv is small. */
-	copy.at = device->now + meta_copy_stream_at((unsigned)found.newest, META_PV_FIRST_DATA_BYTE);
+	copy.at = device->now + meta_copy_stream_at((unsigned)found.newest,
+						    meta_copy_first_data_byte(device->bytes, device->bytes));
 	copy.left = found.header[found.newest].stream_bytes;
 	bool whole = read_all(&copy) == 0;
 	for (unsigned i = 0; whole && i < copy.thing_count; i++)

@@ -30,7 +30,12 @@ static void *make_room(void *array, unsigned *room, unsigned want, size_t elemen
 void lineage_disk(struct lineage *lineage, uint32_t disk, uint32_t stamp, const uint32_t *origin)
 {
 	lineage->disks = make_room(lineage->disks, &lineage->disk_room, disk, sizeof(*lineage->disks));
-	lineage->disks[disk] = (struct lineage_disk){ stamp, origin };
+	lineage->disks[disk] = (struct lineage_disk){ stamp, origin, 0 };
+}
+
+void lineage_heir(struct lineage *lineage, uint32_t disk, uint32_t heir)
+{
+	lineage->disks[disk].heir = heir;
 }
 
 void lineage_write(struct lineage *lineage, uint32_t version, uint32_t disk)
@@ -43,7 +48,7 @@ void lineage_snapshot(struct lineage *lineage, uint32_t snapshot, uint32_t stamp
 {
 	lineage->snapshots =
 		make_room(lineage->snapshots, &lineage->snapshot_room, snapshot, sizeof(*lineage->snapshots));
-	lineage->snapshots[snapshot] = (struct lineage_disk){ stamp, shadow };
+	lineage->snapshots[snapshot] = (struct lineage_disk){ stamp, shadow, 0 };
 }
 
 static bool is_version(const char *sector, uint32_t stamp, uint64_t number, uint32_t version)
@@ -65,7 +70,10 @@ static const char *of_disk(void *ctx, const char *name, uint64_t number, const c
 	memcpy(&version, sector, sizeof(version));
 	if (!is_version(sector, known->stamp, number, version))
 		return "another disk's or another sector's bytes, or rubbish";
-	if (version == 0 || (version < lineage->writer_room && lineage->writers[version] == disk))
+	if (version == 0)
+		return NULL;
+	uint32_t writer = version < lineage->writer_room ? lineage->writers[version] : 0;
+	if (writer == disk || (writer != 0 && lineage->disks[writer].heir == disk))
 		return NULL;
 	return known->shadow && known->shadow[number] == version ? NULL : "a relative's bytes";
 }

@@ -12,6 +12,7 @@
 struct lineage_disk {
 	uint32_t stamp;         /* what is stamped on its sectors; 0: there is none */
 	const uint32_t *shadow; /* version of each sector: of its origin, or of itself if it is a snapshot; or NULL */
+	uint32_t heir; /* the disk that takes it over, and may show what was written to it; 0: none */
 };
 
 struct lineage {
@@ -22,6 +23,8 @@ struct lineage {
 
 /* A new disk. origin: what it begins with, NULL: empty; stays as long as the lineage. */
 void lineage_disk(struct lineage *lineage, uint32_t disk, uint32_t stamp, const uint32_t *origin);
+/* `heir` may take over what was written to the disk. */
+void lineage_heir(struct lineage *lineage, uint32_t disk, uint32_t heir);
 /* Before the write of this version is submitted. */
 void lineage_write(struct lineage *lineage, uint32_t version, uint32_t disk);
 /* A snapshot that was read for the first time. shadow stays as long as the lineage. */

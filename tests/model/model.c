@@ -4,7 +4,10 @@
  * random interleaving of every thread's steps, and the power (or the process)
  * gone at a random event. One child process a case; a case is its seed.
  *
- *   model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--verbose]
+ *   model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--receive] [--soak REQUESTS] [--verbose]
+ *
+ * --receive: disks are taken over by clones too, as `bdfs receive` does. --soak: one case of up to 64 disks and 500
+ * snapshots that goes on, from one cut or kill to the next, until so many requests have been answered.
  *
  * A case: make a pool and three disks; run; end it at event number `stop`;
  * open what is left; check the metadata; read every sector of every disk and let
@@ -35,6 +38,19 @@
 #include "meta/internal.h"
 #include "tests/model/sim.h"
 
+static const struct scale small = { .disks = 3,
+				    .snaps = 10,
+				    .disk_sectors = 24 * MIB / SECTOR, /* three leaves */
+				    .cache_leaves = 40,
+				    .rarely = 1 };
+static const struct scale large = { .disks = DISKS_MAX,
+				    .snaps = SNAPS_MAX,
+				    .disk_sectors = 9 * MIB / SECTOR,
+				    .cache_leaves = 300,
+				    .rarely = 2,
+				    .receives = true };
+#define SOAK_STEPS 60000 /* between two ends, at most */
+
 /* ---- random, time, the end ---------------------------------------------------------------- */
 
 static uint64_t next_random(struct sim *sim)
@@ -63,7 +79,7 @@ void sim_fail(struct sim *sim, const char *fmt, ...)
 	va_start(args, fmt);
 	printf("model: FAILED, seed %" PRIu64 ", event %" PRIu64 ": ", sim->seed, sim->events);
 	vprintf(fmt, args);
-	printf("\n  again: model --seed %" PRIu64 " --cases 1 --verbose\n", sim->seed);
+	printf("\n  again: model --seed %" PRIu64 " --cases 1 --verbose %s\n", sim->seed, sim->again);
 	va_end(args);
 	fflush(stdout);
 	_exit(1);
@@ -126,7 +142,7 @@ static void open_pool(struct sim *sim)
 					    .no_threads = true,
 					    .pv_ops = &sim_pv_ops,
 					    .pv_ctx = &sim->device,
-					    .leaf_cache_leaves = 40 };
+					    .leaf_cache_leaves = sim->scale.cache_leaves };
 	struct base_error err = { 0 };
 
 	must(sim, meta_pool_open(&args, &sim->pool, &err), &err, "opening the pool");
@@ -137,14 +153,14 @@ static void open_pool(struct sim *sim)
 
 static void new_disk(struct sim *sim, struct disk *disk)
 {
-	struct meta_disk_spec spec = { .size_bytes = below(sim, DISK_SECTORS + 1) * SECTOR };
+	struct meta_disk_spec spec = { .size_bytes = below(sim, sim->scale.disk_sectors + 1) * SECTOR };
 	struct base_error err = { 0 };
 
 	disk->id = disk->number = ++sim->next_disk_id;
 	lineage_disk(&sim->lineage, disk->number, disk->id, NULL);
 	snprintf(disk->name, sizeof(disk->name), "disk%u", disk->id);
 	snprintf(spec.name, sizeof(spec.name), "%s", disk->name);
-	oracle_init(&disk->oracle, disk->id, DISK_SECTORS);
+	oracle_init(&disk->oracle, disk->id, sim->scale.disk_sectors);
 	disk->size_count = 1;
 	disk->sizes[0] = (struct size_version){ spec.size_bytes, 0, 0, 0, 0, true };
 	must(sim, meta_disk_create(sim->pool, &spec, 1, NULL, &err), &err, "creating a disk");
@@ -157,7 +173,7 @@ static void replace_disk(struct sim *sim, struct disk *disk)
 
 	if (disk->flying > 0 || disk->taking)
 		return;
-	for (unsigned i = 0; i < SNAPS; i++)
+	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (sim->snaps[i].used && &sim->disks[sim->snaps[i].disk] == disk && sim->snaps[i].flying > 0)
 			return;
 	snaps_forget(sim, (unsigned)(disk - sim->disks));
@@ -199,10 +215,12 @@ static void one_step(struct sim *sim, struct db_txn **slot)
 		background(sim);
 	else if (dice < 993)
 		base_mailbox_run(&sim->ctl_box);
+	else if (sim->scale.rarely > 1 && below(sim, sim->scale.rarely) != 0)
+		return;
 	else if (dice < 998)
 		snaps_step(sim);
 	else
-		replace_disk(sim, &sim->disks[below(sim, DISKS)]);
+		replace_disk(sim, &sim->disks[below(sim, sim->scale.disks)]);
 }
 
 static bool anything_flies(struct sim *sim)
@@ -215,22 +233,27 @@ static bool anything_flies(struct sim *sim)
 	return false;
 }
 
-/* Until all that was asked is answered. */
-static void drain(struct sim *sim)
+void do_step(struct sim *sim)
 {
 	struct db_txn *slot = NULL;
 
+	sim_device_complete_one(&sim->device);
+	turn(sim);
+	lookup_step(sim->pool, &slot);
+	mw_step(sim->pool, base_clock_ns());
+	background(sim);
+	base_mailbox_run(&sim->ctl_box);
+	db_read_free(slot);
+}
+
+/* Until all that was asked is answered. */
+static void drain(struct sim *sim)
+{
 	for (unsigned i = 0; anything_flies(sim); i++) {
 		if (i > 2000000)
 			sim_fail(sim, "requests hang");
-		sim_device_complete_one(&sim->device);
-		turn(sim);
-		lookup_step(sim->pool, &slot);
-		mw_step(sim->pool, base_clock_ns());
-		background(sim);
-		base_mailbox_run(&sim->ctl_box);
+		do_step(sim);
 	}
-	db_read_free(slot);
 }
 
 /* ---- after the end ------------------------------------------------------------------------ */
@@ -364,7 +387,7 @@ static void judge_disk(struct sim *sim, struct disk *disk, enum oracle_mode mode
 	}
 	/* What is past the end is zeros, whenever the disk grows again. */
 	memset(buf, 0, SECTOR);
-	for (uint64_t s = sectors; mode != ORACLE_LIVE && s < DISK_SECTORS; s++)
+	for (uint64_t s = sectors; mode != ORACLE_LIVE && s < sim->scale.disk_sectors; s++)
 		oracle_settle(&disk->oracle, s, buf);
 	disk->size_count = 1;
 	disk->sizes[0] = (struct size_version){ meta_disk_size(disk->meta), 1, 1, 1, 0, true };
@@ -410,11 +433,12 @@ static void recover(struct sim *sim)
 	}
 	open_pool(sim);
 	sim->stop_at = 0;
-	for (unsigned i = 0; i < DISKS; i++)
+	for (unsigned i = 0; i < sim->scale.disks; i++)
 		open_disk(sim, &sim->disks[i]);
+	receive_recover(sim);
 	check_metadata(sim);
 	snaps_recover(sim);
-	for (unsigned i = 0; i < DISKS; i++)
+	for (unsigned i = 0; i < sim->scale.disks; i++)
 		judge_disk(sim, &sim->disks[i], cut ? ORACLE_CUT : ORACLE_KILLED);
 }
 
@@ -425,7 +449,7 @@ static void close_in_order(struct sim *sim)
 	drain(sim);
 	snaps_check_all(sim);
 	snaps_close_all(sim);
-	for (unsigned i = 0; i < DISKS; i++) {
+	for (unsigned i = 0; i < sim->scale.disks; i++) {
 		judge_disk(sim, &sim->disks[i], ORACLE_LIVE);
 		ioc_disk_close(sim->disks[i].bd);
 		meta_disk_put(sim->disks[i].meta);
@@ -442,7 +466,7 @@ static void close_in_order(struct sim *sim)
 
 static void make_pool(struct sim *sim)
 {
-	static const uint64_t sizes[] = { 6 * MIB, 12 * MIB, 40 * MIB }, copy_every[] = { 8, 20, 200 };
+	static const uint64_t sizes[] = { 6 * MIB, 12 * MIB, 40 * MIB, GIB }, copy_every[] = { 8, 20, 200 };
 	struct meta_pv_spec pv = { .path = "sim" };
 	struct meta_pool_create_args args = { .dir = sim->dir[0],
 					      .name = "sim",
@@ -453,10 +477,11 @@ static void make_pool(struct sim *sim)
 	struct base_error err = { 0 };
 
 	sim->copy_every = copy_every[below(sim, 3)];
-	sim_device_init(&sim->device, sizes[below(sim, 3)], below(sim, 4) ? 512 : 4096, random_of_device, event, sim);
+	uint64_t bytes = sizes[sim->scale.disks > 3 ? 3 : below(sim, 3)];
+	sim_device_init(&sim->device, bytes, below(sim, 4) ? 512 : 4096, random_of_device, event, sim);
 	must(sim, meta_pool_create(&args, &err), &err, "making the pool");
 	open_pool(sim);
-	for (unsigned i = 0; i < DISKS; i++)
+	for (unsigned i = 0; i < sim->scale.disks; i++)
 		new_disk(sim, &sim->disks[i]);
 }
 
@@ -490,14 +515,53 @@ static void run(struct sim *sim, uint64_t steps)
 		recover(sim);
 }
 
-static int run_case(const char *scratch, uint64_t seed, uint64_t steps, enum ending ending, bool verbose)
+struct options {
+	uint64_t seed, steps, soak;
+	enum ending ending;
+	bool receives, verbose;
+};
+
+static void say_how_far(const struct sim *sim)
+{
+	printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64
+	       " sectors judged, %" PRIu64 " of copies, %" PRIu64 " snapshots, %" PRIu64 " removed, %" PRIu64
+	       " clones, %" PRIu64 " rollbacks, %" PRIu64 " received, %" PRIu64 " entries moved\n",
+	       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors, sim->copied_sectors, sim->snaps_taken,
+	       sim->snaps_removed, sim->clones, sim->rollbacks, sim->received, sim->moved);
+	fflush(stdout);
+}
+
+static void soak(struct sim *sim, uint64_t requests)
+{
+	while (sim->done_ops < requests) {
+		unsigned used = 0;
+
+		sim->ending = (enum ending)below(sim, 3);
+		run(sim, SOAK_STEPS);
+		for (unsigned i = 0; i < sim->scale.snaps; i++)
+			used += sim->snaps[i].used;
+		if (sim->verbose)
+			printf("  %s, %u snapshots are there:\n",
+			       sim->ending == END_CUT    ? "a power cut"
+			       : sim->ending == END_KILL ? "a kill"
+							 : "no end",
+			       used);
+		if (sim->verbose)
+			say_how_far(sim);
+	}
+}
+
+static int run_case(const char *scratch, const struct options *options)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
 
-	sim->seed = sim->state = seed;
-	sim->ending = ending;
-	sim->verbose = verbose;
-	base_log_set_level(verbose ? BASE_LOG_INFO : BASE_LOG_ERROR);
+	sim->scale = options->soak ? large : small;
+	sim->scale.receives |= options->receives;
+	sim->seed = sim->state = options->seed;
+	sim->ending = options->ending;
+	sim->verbose = options->verbose;
+	sim->again = options->soak ? "--soak" : options->receives ? "--receive" : "";
+	base_log_set_level(options->verbose && !options->soak ? BASE_LOG_INFO : BASE_LOG_ERROR);
 	for (unsigned i = 0; i < 2; i++) {
 		snprintf(sim->dir[i], sizeof(sim->dir[i]), "%s/%u", scratch, i);
 		mkdir(sim->dir[i], 0700);
@@ -507,16 +571,12 @@ static int run_case(const char *scratch, uint64_t seed, uint64_t steps, enum end
 		sim->slots[i].buf = malloc(IO_SECTORS_MAX * SECTOR);
 	}
 	make_pool(sim);
-	for (unsigned round = 0; round < 2; round++)
-		run(sim, steps);
+	for (unsigned round = 0; !options->soak && round < 2; round++)
+		run(sim, options->steps);
+	soak(sim, options->soak);
 	close_in_order(sim);
-	if (verbose)
-		printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64
-		       " sectors judged, %" PRIu64 " of copies, %" PRIu64 " snapshots, %" PRIu64 " removed, %" PRIu64
-		       " clones, %" PRIu64 " rollbacks, %" PRIu64 " entries moved\n",
-		       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors, sim->copied_sectors,
-		       sim->snaps_taken, sim->snaps_removed, sim->clones, sim->rollbacks, sim->moved);
-	fflush(stdout);
+	if (sim->verbose)
+		say_how_far(sim);
 	return sim->done_ops == 0; /* a case that did nothing proves nothing */
 }
 
@@ -541,7 +601,7 @@ static const char *scratch_base(void)
 	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 }
 
-static int run_in_child(uint64_t seed, uint64_t steps, enum ending ending, bool verbose)
+static int run_in_child(const struct options *options)
 {
 	char scratch[40];
 	int status;
@@ -552,49 +612,73 @@ static int run_in_child(uint64_t seed, uint64_t steps, enum ending ending, bool 
 	fflush(stdout);
 	pid_t child = fork();
 	if (child == 0)
-		_exit(run_case(scratch, seed, steps, ending, verbose));
+		_exit(run_case(scratch, options));
 	waitpid(child, &status, 0);
 	remove_tree(scratch);
 	if (WIFSIGNALED(status)) {
 		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64
 		       " --cases 1 --verbose\n",
-		       seed, WTERMSIG(status), seed);
+		       options->seed, WTERMSIG(status), options->seed);
 		return 1;
 	}
 	return WEXITSTATUS(status);
 }
 
+static void usage(void)
+{
+	fprintf(stderr, "model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--receive] [--soak REQUESTS] "
+			"[--verbose]\n");
+	exit(2);
+}
+
+static enum ending parse_ending(const char *text)
+{
+	return strcmp(text, "kill") == 0 ? END_KILL : strcmp(text, "none") == 0 ? END_NONE : END_CUT;
+}
+
+static void parse(int argc, char **argv, struct options *options, uint64_t *cases)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (strcmp(argv[i], "--verbose") == 0)
+			options->verbose = true;
+		else if (strcmp(argv[i], "--receive") == 0)
+			options->receives = true;
+		else if (!value)
+			usage();
+		else if (strcmp(argv[i], "--seed") == 0)
+			options->seed = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--cases") == 0)
+			*cases = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--steps") == 0)
+			options->steps = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--soak") == 0)
+			options->soak = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--mode") == 0)
+			options->ending = parse_ending(argv[++i]);
+		else
+			usage();
+	}
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t seed = 1, cases = 100, steps = 6000, bad = 0;
-	enum ending ending = END_CUT;
-	bool verbose = false;
+	struct options options = { .seed = 1, .steps = 6000, .ending = END_CUT };
+	uint64_t cases = 0, bad = 0, first;
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--verbose") == 0)
-			verbose = true;
-		else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0)
-			seed = strtoull(argv[++i], NULL, 0);
-		else if (i + 1 < argc && strcmp(argv[i], "--cases") == 0)
-			cases = strtoull(argv[++i], NULL, 0);
-		else if (i + 1 < argc && strcmp(argv[i], "--steps") == 0)
-			steps = strtoull(argv[++i], NULL, 0);
-		else if (i + 1 < argc && strcmp(argv[i], "--mode") == 0)
-			ending = strcmp(argv[++i], "kill") == 0 ? END_KILL
-				 : strcmp(argv[i], "none") == 0 ? END_NONE
-								: END_CUT;
-		else {
-			fprintf(stderr,
-				"model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--verbose]\n");
-			return 2;
-		}
+	parse(argc, argv, &options, &cases);
+	cases = cases ? cases : options.soak ? 1 : 100;
+	first = options.seed;
+	for (uint64_t i = 0; i < cases && bad < 5; i++) {
+		options.seed = first + i;
+		bad += run_in_child(&options) != 0;
 	}
-	for (uint64_t i = 0; i < cases && bad < 5; i++)
-		bad += run_in_child(seed + i, steps, ending, verbose) != 0;
-	printf("model: %" PRIu64 " cases from seed %" PRIu64 ", two %s each: %" PRIu64 " failed\n", cases, seed,
-	       ending == END_CUT    ? "power cuts"
-	       : ending == END_KILL ? "kills"
-				    : "runs without an end",
+	printf("model: %" PRIu64 " cases from seed %" PRIu64 ", %s each: %" PRIu64 " failed\n", cases, first,
+	       options.soak                 ? "many ends"
+	       : options.ending == END_CUT  ? "two power cuts"
+	       : options.ending == END_KILL ? "two kills"
+					    : "two runs without an end",
 	       bad);
 	return bad != 0;
 }

@@ -139,7 +139,7 @@ static void prepare_write(struct sim *sim, struct slot *slot, bool grows)
 {
 	struct disk *disk = slot->disk;
 
-	pick_range(sim, slot, grows ? DISK_SECTORS : size_sectors(disk), IO_SECTORS_MAX);
+	pick_range(sim, slot, grows ? sim->scale.disk_sectors : size_sectors(disk), IO_SECTORS_MAX);
 	slot->version = ++sim->next_version;
 	lineage_write(&sim->lineage, slot->version, disk->number);
 	slot->req.flags = (grows ? IOC_GROW : 0) | (below(sim, 8) == 0 ? IOC_FUA : 0);
@@ -152,7 +152,7 @@ static void prepare_write(struct sim *sim, struct slot *slot, bool grows)
 
 static void prepare_zeroes(struct sim *sim, struct slot *slot)
 {
-	pick_range(sim, slot, size_sectors(slot->disk), below(sim, 4) ? 700 : DISK_SECTORS);
+	pick_range(sim, slot, size_sectors(slot->disk), below(sim, 4) ? 700 : sim->scale.disk_sectors);
 	slot->req.flags = slot->req.op == IOC_OP_WRITE_ZEROES && below(sim, 2) ? IOC_KEEP_SPACE : 0;
 	oracle_submit(&slot->disk->oracle, slot->first, slot->count, 0, slot->op, sim->now);
 }
@@ -160,7 +160,7 @@ static void prepare_zeroes(struct sim *sim, struct slot *slot)
 static void prepare_resize(struct sim *sim, struct slot *slot)
 {
 	struct disk *disk = slot->disk;
-	uint64_t old = size_sectors(disk), new = below(sim, DISK_SECTORS + 1);
+	uint64_t old = size_sectors(disk), new = below(sim, sim->scale.disk_sectors + 1);
 
 	if (below(sim, 2))
 		new = MIN(new, 3000);
@@ -168,7 +168,7 @@ static void prepare_resize(struct sim *sim, struct slot *slot)
 	slot->req.offset = new *SECTOR;
 	slot->first = MIN(new, old);
 	/* A write that grows the disk meanwhile may put data anywhere above: all of it is cut off. */
-	slot->count = DISK_SECTORS - slot->first;
+	slot->count = sim->scale.disk_sectors - slot->first;
 	oracle_submit(&disk->oracle, slot->first, slot->count, 0, slot->op, sim->now);
 	add_size(sim, disk, new *SECTOR, slot->op, true);
 }
@@ -213,7 +213,7 @@ static enum ioc_op pick_op(struct sim *sim, struct disk *disk)
 void requests_submit(struct sim *sim)
 {
 	struct slot *slot = free_slot(sim);
-	struct disk *disk = &sim->disks[below(sim, DISKS)];
+	struct disk *disk = &sim->disks[below(sim, sim->scale.disks)];
 
 	if (!slot)
 		return;

@@ -11,11 +11,10 @@
 #include "tests/model/oracle.h"
 #include "tests/model/sim_device.h"
 
-#define DISKS 3
+#define DISKS_MAX 64
 #define SLOTS 24
-#define SNAPS 10
+#define SNAPS_MAX 500
 #define SECTOR 512
-#define DISK_SECTORS (24 * MIB / SECTOR) /* largest size in a case; three leaves */
 #define IO_SECTORS_MAX 1280
 
 enum ending { END_CUT, END_KILL, END_NONE };
@@ -66,8 +65,28 @@ struct slot {
 	char *buf;
 };
 
+/* How large a case is. */
+struct scale {
+	unsigned disks, snaps;
+	uint64_t disk_sectors; /* largest size of a disk */
+	uint64_t cache_leaves;
+	unsigned rarely; /* one of so many of the steps that take, clone, remove ... is made */
+	bool receives;   /* disks are taken over, too (receive.c) */
+};
+
+/* What `bdfs receive` does, under way: a hidden clone of a snapshot, which a disk takes over in the end. */
+struct receiving {
+	enum { RECEIVE_NONE, RECEIVE_WRITING, RECEIVE_TAKING_OVER } state;
+	unsigned disk;         /* index: which takes over */
+	struct disk hidden;    /* number, name, bd */
+	struct snap *snap;     /* that is to be */
+	uint32_t *expected;    /* version of each sector of hidden, and so of the snapshot */
+};
+
 struct sim {
+	struct scale scale;
 	uint64_t seed, state, now, ops, events, stop_at;
+	const char *again;     /* an option of the run, for who is to repeat it */
 	const char *stop_what; /* NULL: at that event, whatever it is; else at the next one of this kind */
 	enum ending ending;
 	bool verbose, stopping;
@@ -79,15 +98,16 @@ struct sim {
 	struct sim_engine engine;
 	struct meta_pool *pool;
 	struct ioc_pool *ioc;
-	struct disk disks[DISKS];
+	struct disk disks[DISKS_MAX];
 	struct slot slots[SLOTS];
-	struct snap snaps[SNAPS];
+	struct snap snaps[SNAPS_MAX];
 	struct snapshot_take take;
-	struct ioc_snapshot_spec take_specs[DISKS];
+	struct ioc_snapshot_spec take_specs[DISKS_MAX];
 	struct base_mailbox ctl_box;
+	struct receiving receiving;
 	bool taking;
 	unsigned next_snap, next_take;
-	uint64_t snaps_taken, snaps_removed, clones, rollbacks, moved;
+	uint64_t snaps_taken, snaps_removed, clones, rollbacks, received, moved;
 	uint32_t next_version, next_disk_id;
 	uint64_t done_ops, enospc, checked_sectors, copied_sectors;
 	struct base_uuid pool_uuid;
@@ -100,6 +120,7 @@ void sim_fail(struct sim *sim, const char *fmt, ...) __attribute__((format(print
 void must(struct sim *sim, int rc, const struct base_error *err, const char *what);
 void read_now(struct sim *sim, struct ioc_bd *bd, const char *name, uint64_t first, uint64_t count, char *buf);
 void open_disk(struct sim *sim, struct disk *disk);
+void do_step(struct sim *sim); /* one of everything that goes on by itself */
 
 /* requests.c */
 static inline uint64_t size_sectors(const struct disk *disk)
@@ -119,5 +140,15 @@ void snaps_check_all(struct sim *sim);
 void snaps_close_all(struct sim *sim);
 void snaps_forget(struct sim *sim, unsigned disk);    /* they went with their disk */
 uint64_t snaps_horizon(struct sim *sim, uint64_t horizon); /* versions younger than this may still be asked for */
+struct snap *snaps_free_one(struct sim *sim);              /* NULL: none */
+void snaps_open(struct sim *sim, struct snap *snap);
+void snaps_read_all(struct sim *sim, struct snap *snap); /* for the first time, or once more */
+bool snaps_disk_is_idle(struct sim *sim, unsigned disk);
+/* The disk's oracle anew: the shadow is all there is. */
+void snaps_begin_with(struct sim *sim, struct disk *disk, uint32_t id, const struct snap *snap);
+
+/* receive.c */
+void receive_step(struct sim *sim, struct snap *base); /* base's disk takes over a clone of base */
+void receive_recover(struct sim *sim);                 /* after an end in the middle of it; the disks are open */
 
 #endif

@@ -161,10 +161,13 @@ static int pv_sync(void *ctx, struct meta_pv_handle *pv)
 	struct sim_device *device = ctx;
 
 	device->event(device->ctx, "before sync");
-	while (device->log_count > 0)
-		free(device->log[--device->log_count].data);
 	/* What flies is in neither. */
-	memcpy(device->stable, device->now, device->bytes);
+	while (device->log_count > 0) {
+		const struct sim_write *write = &device->log[--device->log_count];
+
+		memcpy(device->stable + write->offset, device->now + write->offset, write->bytes);
+		free(write->data);
+	}
 	device->event(device->ctx, "after sync");
 	return 0;
 }

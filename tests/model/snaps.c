@@ -25,7 +25,7 @@
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-static void open_snap(struct sim *sim, struct snap *snap)
+void snaps_open(struct sim *sim, struct snap *snap)
 {
 	struct base_error err = { 0 };
 	struct meta_snapshot_info info;
@@ -87,9 +87,9 @@ static void judge_again(struct sim *sim, const struct snap *snap, uint64_t numbe
 }
 
 /* All of it: for the first time, or once more. */
-static void read_all(struct sim *sim, struct snap *snap)
+void snaps_read_all(struct sim *sim, struct snap *snap)
 {
-	uint32_t *shadow = snap->shadow ? NULL : calloc(DISK_SECTORS, sizeof(*shadow));
+	uint32_t *shadow = snap->shadow ? NULL : calloc(sim->scale.disk_sectors, sizeof(*shadow));
 	char *buf = malloc(STEP * SECTOR);
 
 	for (uint64_t first = 0; first < snap->sectors; first += STEP) {
@@ -112,7 +112,7 @@ static void read_all(struct sim *sim, struct snap *snap)
 
 struct snap *snaps_pick(struct sim *sim)
 {
-	struct snap *snap = &sim->snaps[below(sim, SNAPS)];
+	struct snap *snap = &sim->snaps[below(sim, sim->scale.snaps)];
 
 	return snap->used && snap->shadow ? snap : NULL;
 }
@@ -147,7 +147,7 @@ void snaps_judge_read(struct slot *slot)
 
 uint64_t snaps_horizon(struct sim *sim, uint64_t horizon)
 {
-	for (unsigned i = 0; i < SNAPS; i++)
+	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (sim->snaps[i].used && !sim->snaps[i].shadow)
 			horizon = MIN(horizon, sim->snaps[i].began);
 	return horizon;
@@ -180,29 +180,29 @@ static void taken(struct snapshot_take *take, int result)
 	struct sim *sim = take->ctx;
 
 	sim->taking = false;
-	for (unsigned i = 0; i < DISKS; i++)
+	for (unsigned i = 0; i < sim->scale.disks; i++)
 		sim->disks[i].taking = false;
 	if (result < 0)
 		sim_fail(sim, "taking a snapshot ended with %d", result);
-	for (unsigned i = 0; i < SNAPS; i++) {
+	for (unsigned i = 0; i < sim->scale.snaps; i++) {
 		struct snap *snap = &sim->snaps[i];
 		if (!snap->used || snap->ended != ORACLE_NEVER)
 			continue;
 		snap->ended = ++sim->now;
 		sim->snaps_taken++;
 	}
-	for (unsigned i = 0; i < SNAPS; i++) {
+	for (unsigned i = 0; i < sim->scale.snaps; i++) {
 		struct snap *snap = &sim->snaps[i];
 		if (!snap->used || snap->shadow)
 			continue;
-		open_snap(sim, snap);
-		read_all(sim, snap);
+		snaps_open(sim, snap);
+		snaps_read_all(sim, snap);
 	}
 }
 
-static struct snap *free_snap(struct sim *sim)
+struct snap *snaps_free_one(struct sim *sim)
 {
-	for (unsigned i = 0; i < SNAPS; i++)
+	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (!sim->snaps[i].used)
 			return &sim->snaps[i];
 	return NULL;
@@ -210,13 +210,15 @@ static struct snap *free_snap(struct sim *sim)
 
 static void take(struct sim *sim)
 {
-	unsigned count = 0, want = 1 + (unsigned)below(sim, 1 + below(sim, DISKS));
+	unsigned count = 0, want = 1 + (unsigned)below(sim, 1 + below(sim, sim->scale.disks));
 
 	if (sim->taking)
 		return;
-	for (unsigned d = 0; d < DISKS && count < want; d++) {
-		struct snap *snap = free_snap(sim);
-		if (!snap || (want < DISKS && below(sim, 2)))
+	/* The first disks more than others: some chains are to be deep. */
+	unsigned first = sim->scale.disks > 3 && below(sim, 2) ? (unsigned)below(sim, sim->scale.disks) : 0;
+	for (unsigned d = first; d < sim->scale.disks && count < want; d++) {
+		struct snap *snap = snaps_free_one(sim);
+		if (!snap || (want < sim->scale.disks && below(sim, 2)))
 			continue;
 		*snap = (struct snap){
 			.used = true, .disk = d, .began = sim->now, .ended = ORACLE_NEVER, .take = sim->next_take
@@ -258,7 +260,7 @@ static void remove_snap(struct sim *sim, struct snap *snap)
 
 void snaps_forget(struct sim *sim, unsigned disk)
 {
-	for (unsigned i = 0; i < SNAPS; i++) {
+	for (unsigned i = 0; i < sim->scale.snaps; i++) {
 		if (!sim->snaps[i].used || sim->snaps[i].disk != disk)
 			continue;
 		close_snap(&sim->snaps[i]);
@@ -267,11 +269,11 @@ void snaps_forget(struct sim *sim, unsigned disk)
 }
 
 /* The shadow is all there is. */
-static void begin_with(struct disk *disk, uint32_t id, const struct snap *snap)
+void snaps_begin_with(struct sim *sim, struct disk *disk, uint32_t id, const struct snap *snap)
 {
 	char buf[SECTOR];
 
-	oracle_init(&disk->oracle, id, DISK_SECTORS);
+	oracle_init(&disk->oracle, id, sim->scale.disk_sectors);
 	disk->id = id;
 	for (uint64_t s = 0; s < snap->sectors; s++) {
 		oracle_fill(id, s, 1, snap->shadow[s], buf);
@@ -281,11 +283,11 @@ static void begin_with(struct disk *disk, uint32_t id, const struct snap *snap)
 	disk->sizes[0] = (struct size_version){ snap->sectors * SECTOR, 0, 0, 0, 0, true };
 }
 
-static bool is_idle(struct sim *sim, unsigned d)
+bool snaps_disk_is_idle(struct sim *sim, unsigned d)
 {
 	bool idle = sim->disks[d].flying == 0 && !sim->disks[d].taking;
 
-	for (unsigned i = 0; i < SNAPS && idle; i++)
+	for (unsigned i = 0; i < sim->scale.snaps && idle; i++)
 		idle = !sim->snaps[i].used || sim->snaps[i].disk != d || sim->snaps[i].flying == 0;
 	return idle;
 }
@@ -293,19 +295,19 @@ static bool is_idle(struct sim *sim, unsigned d)
 /* In the place of some other disk, which goes with its snapshots. */
 static void make_clone(struct sim *sim, struct snap *snap)
 {
-	unsigned d = (snap->disk + 1 + (unsigned)below(sim, DISKS - 1)) % DISKS;
+	unsigned d = (snap->disk + 1 + (unsigned)below(sim, sim->scale.disks - 1)) % sim->scale.disks;
 	struct disk *disk = &sim->disks[d];
 	struct meta_disk_spec spec = { 0 };
 	struct base_error err = { 0 };
 
-	if (!is_idle(sim, d))
+	if (!snaps_disk_is_idle(sim, d))
 		return;
 	snaps_forget(sim, d);
 	ioc_disk_close(disk->bd);
 	must(sim, meta_disk_remove_with_snapshots(disk->meta, &err), &err, "removing a disk");
 	meta_disk_put(disk->meta);
 	oracle_free(&disk->oracle);
-	begin_with(disk, sim->disks[snap->disk].id, snap);
+	snaps_begin_with(sim, disk, sim->disks[snap->disk].id, snap);
 	disk->number = ++sim->next_disk_id;
 	lineage_disk(&sim->lineage, disk->number, disk->id, snap->shadow);
 	snprintf(disk->name, sizeof(disk->name), "disk%u", disk->number);
@@ -320,13 +322,13 @@ static void roll_back(struct sim *sim, struct snap *snap)
 	struct disk *disk = &sim->disks[snap->disk];
 	struct base_error err = { 0 };
 
-	if (!is_idle(sim, snap->disk) || meta_is_trimming(disk->meta))
+	if (!snaps_disk_is_idle(sim, snap->disk) || meta_is_trimming(disk->meta))
 		return;
 	ioc_disk_close(disk->bd);
 	must(sim, meta_disk_rollback(disk->meta, snap->meta, &err), &err, "rolling back");
 	meta_disk_put(disk->meta);
 	oracle_free(&disk->oracle);
-	begin_with(disk, disk->id, snap);
+	snaps_begin_with(sim, disk, disk->id, snap);
 	open_disk(sim, disk);
 	sim->rollbacks++;
 }
@@ -340,6 +342,8 @@ void snaps_step(struct sim *sim)
 		take(sim);
 	else if (!snap)
 		return;
+	else if (sim->scale.receives && dice < 60)
+		receive_step(sim, snap);
 	else if (dice < 75)
 		remove_snap(sim, snap);
 	else if (dice < 88)
@@ -363,7 +367,7 @@ static void recover_unanswered(struct sim *sim, struct snap *snap)
 {
 	bool here = exists(sim, snap);
 
-	for (unsigned i = 0; i < SNAPS; i++) {
+	for (unsigned i = 0; i < sim->scale.snaps; i++) {
 		struct snap *other = &sim->snaps[i];
 		bool same = other->used && other->ended == ORACLE_NEVER && other->take == snap->take;
 		if (same && exists(sim, other) != here)
@@ -375,10 +379,10 @@ static void recover_unanswered(struct sim *sim, struct snap *snap)
 void snaps_recover(struct sim *sim)
 {
 	sim->taking = false;
-	for (unsigned i = 0; i < SNAPS; i++)
+	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (sim->snaps[i].used && sim->snaps[i].ended == ORACLE_NEVER)
 			recover_unanswered(sim, &sim->snaps[i]);
-	for (unsigned i = 0; i < SNAPS; i++) {
+	for (unsigned i = 0; i < sim->scale.snaps; i++) {
 		struct snap *snap = &sim->snaps[i];
 		if (!snap->used)
 			continue;
@@ -388,21 +392,21 @@ void snaps_recover(struct sim *sim)
 		}
 		if (snap->ended == ORACLE_NEVER)
 			snap->ended = sim->now;
-		open_snap(sim, snap);
-		read_all(sim, snap);
+		snaps_open(sim, snap);
+		snaps_read_all(sim, snap);
 	}
 }
 
 void snaps_check_all(struct sim *sim)
 {
-	for (unsigned i = 0; i < SNAPS; i++)
+	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (sim->snaps[i].used)
-			read_all(sim, &sim->snaps[i]);
+			snaps_read_all(sim, &sim->snaps[i]);
 }
 
 void snaps_close_all(struct sim *sim)
 {
-	for (unsigned i = 0; i < SNAPS; i++)
+	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (sim->snaps[i].used)
 			close_snap(&sim->snaps[i]);
 }
