@@ -31,6 +31,16 @@ static void call_done(struct ioc_request *req, int result)
 	*(int *)req->ctx = result;
 }
 
+/* Until the result is not 1 any more. */
+static void step_until(struct sim *sim, const int *result, const char *what)
+{
+	for (unsigned i = 0; *result == 1; i++) {
+		if (i > 2000000)
+			sim_fail(sim, "%s %s hangs", what, sim->receiving.hidden.name);
+		do_step(sim);
+	}
+}
+
 /* Return: 0 or -ENOSPC. */
 static int call(struct sim *sim, struct ioc_request *req)
 {
@@ -41,11 +51,7 @@ static int call(struct sim *sim, struct ioc_request *req)
 	req->done = call_done;
 	req->ctx = &result;
 	ioc_bd_submit(req);
-	for (unsigned i = 0; result == 1; i++) {
-		if (i > 2000000)
-			sim_fail(sim, "a request to %s hangs", sim->receiving.hidden.name);
-		do_step(sim);
-	}
+	step_until(sim, &result, "a request to");
 	if (result < 0 && result != -ENOSPC)
 		sim_fail(sim, "op %d on %s ended with %d", req->op, sim->receiving.hidden.name, result);
 	return result;
@@ -112,11 +118,7 @@ static void take_snapshot(struct sim *sim)
 	};
 
 	snapshot_take_begin(&take);
-	for (unsigned i = 0; result == 1; i++) {
-		if (i > 2000000)
-			sim_fail(sim, "a snapshot of %s hangs", receiving->hidden.name);
-		do_step(sim);
-	}
+	step_until(sim, &result, "a snapshot of");
 	if (result < 0)
 		sim_fail(sim, "a snapshot of %s ended with %d", receiving->hidden.name, result);
 	receiving->snap->ended = ++sim->now;
