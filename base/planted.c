@@ -23,6 +23,7 @@ static const char *const names[BUGS] = {
 	[BUG_FOLD_NO_COPY] = "fold-no-copy",
 	[BUG_BITS_AT_PLAN] = "bits-at-plan",
 	[BUG_ANSWER_BEFORE_COMMIT] = "answer-before-commit",
+	[BUG_FLUSH_MID_SYNC] = "flush-mid-sync",
 	[BUG_NO_RESTART_RECORD] = "no-restart-record",
 	[BUG_NO_LABEL_FLOOR] = "no-label-floor",
 	[BUG_RESIZE_NO_SYNC] = "resize-no-sync",

@@ -27,6 +27,7 @@ enum base_bug {
 	BUG_FOLD_NO_COPY,         /* a fold begins before a copy of the metadata knows the layer as nameless */
 	BUG_BITS_AT_PLAN,         /* the map changes when a write is planned instead of when it has completed */
 	BUG_ANSWER_BEFORE_COMMIT, /* a flush is answered before its sync or commit */
+	BUG_FLUSH_MID_SYNC,       /* a flush is answered at once while the sync that covers it is under way */
 	BUG_NO_RESTART_RECORD,    /* a map change leaves no record in the restart log */
 	BUG_NO_LABEL_FLOOR,       /* commits don't record which label the pvs have at least */
 	BUG_RESIZE_NO_SYNC,       /* a larger size is made durable before the zeros that stand in its way */

@@ -315,6 +315,8 @@ void thin_flush(struct ioc_request *req)
 		queue_finish(req, 0); /* nothing was ever written */
 	else if (rc < 0)
 		queue_finish(req, rc);
+	else if (meta_flush_is_done(thin_of(req)->disk))
+		queue_finish(req, 0);
 	else
 		start_flush(req);
 }

@@ -534,14 +534,7 @@ static bool needs_sync(const struct meta_resize *resize)
 
 static int sync_before_growth(struct meta_pool *pool)
 {
-	int rc = pool_sync_pvs(pool);
-
-	if (rc < 0) {
-		restart_mark_failed(pool->log);
-		pool_fail(pool, rc, "a pv could not be synced");
-		return -EIO;
-	}
-	return 0;
+	return pool_sync_pvs(pool) < 0 ? -EIO : 0;
 }
 
 static int resize_fn(struct mw_call *call, struct db_txn *txn)

@@ -509,12 +509,7 @@ static int commit_once(struct meta_pool *pool)
 	}
 	rc = sync_after_copy(pool);
 	if (rc < 0) {
-		if (pool->log)
-			restart_mark_failed(pool->log);
-		else
-			restart_void(pool->dir); /* the log that this opening has replayed */
 		take_back(pool);
-		pool_fail(pool, rc, "a pv could not be synced");
 		return rc;
 	}
 	rc = write_all(pool, &rec);

@@ -89,18 +89,6 @@ static struct meta_pv_handle *first_pv(struct meta_pool *pool)
 	return &pool->pvs[0].handle;
 }
 
-static int sync_pv(struct meta_pool *pool)
-{
-	int rc = pool->pv_ops->sync(pool->pv_ctx, first_pv(pool));
-
-	if (rc < 0) { /* it may have been the data's failure: as for every sync */
-		if (pool->log)
-			restart_mark_failed(pool->log);
-		pool_fail(pool, rc, "a pv could not be synced");
-	}
-	return rc;
-}
-
 static int write_stream(struct meta_pool *pool, struct buffer *buffer)
 {
 	uint64_t bytes = round_up_to(buffer->count, BLOCK_BYTES);
@@ -134,13 +122,13 @@ static int write_copy(struct meta_pool *pool, struct buffer *buffer, struct meta
 	int rc = write_stream(pool, buffer);
 
 	if (rc == 0)
-		rc = sync_pv(pool);
+		rc = pool_sync_pv(pool, 0);
 	if (rc == 0)
 		rc = write_header(pool, header);
 	/* From here on it may be there, if the power fails now. */
 	pool->copy.exists |= rc == 0;
 	if (rc == 0 && !planted(BUG_COPY_NO_SYNC))
-		rc = sync_pv(pool);
+		rc = pool_sync_pv(pool, 0);
 	return rc;
 }
 
@@ -234,7 +222,7 @@ int copy_give_up(struct meta_pool *pool)
 	if (rc == 0)
 		rc = write_header(pool, &none);
 	if (rc == 0)
-		rc = sync_pv(pool);
+		rc = pool_sync_pv(pool, 0);
 	if (rc < 0) {
 		log_error("pool %s: the copy of the metadata can't be taken back: %s; freed space stays out of use",
 			  pool->record.name, strerror(-rc));
@@ -360,7 +348,7 @@ int copy_open(struct meta_pool *pool, uint64_t found_commit, bool was_clean, str
 		copy->commit = found_commit;
 		/* The label of this opening, written by the first commit: from now on an import is told that more was
 		 * done than the copy has. */
-		rc = sync_pv(pool);
+		rc = pool_sync_pv(pool, 0);
 	} else if (planted(BUG_COPY_NOT_AT_OPEN)) {
 		copy->next_at_ns = base_clock_ns() + INTERVAL_NS;
 	} else if (copy_take(pool, false) < 0) {

@@ -205,7 +205,7 @@ static void apply_entry(struct fold_job *job, unsigned index, meta_entry upper, 
 	change_both(job, index, upper, lower, plan->result);
 	/* A flush of the disk has to make this durable: what is written from now on is where the new entry says. */
 	if (disk)
-		atomic_store(&disk->changed_in, atomic_load(&pool->commit_open));
+		disk_note_change(disk);
 	if (moved)
 		space_claim_pass(&pool->space, gives, gets);
 	if (plan->displaced.n != 0)

@@ -129,7 +129,7 @@ struct meta_disk {
 	struct meta_disk_record record; /* catalog_lock; written by MW */
 	_Atomic uint64_t size_bytes;
 	_Atomic uint8_t kind;         /* enum meta_disk_kind; changes only under every stripe */
-	_Atomic uint64_t changed_in;  /* number of the commit that has, or will have, its latest map change */
+	_Atomic uint64_t changed_in;  /* number of the commit that has, or will have, its latest map change; grows */
 	_Atomic uint64_t window;      /* reserved chunks: first << 32 | count */
 	_Atomic uint32_t window_goal; /* chunks to reserve next time */
 	_Atomic bool trimming;
@@ -345,6 +345,10 @@ struct meta_pool {
 	_Atomic int failed_code; /* negative errno, 0 = none */
 	char failed_why[160];    /* set once, before failed_code */
 
+	/* Syncs: one at a time, and its failure is told before the next. */
+	pthread_mutex_t sync_lock;
+	_Atomic bool syncing; /* sync_lock: flags of pvs were cleared, and their sync has not ended */
+
 	/* MW. */
 	struct base_mailbox mw_box;
 	struct base_park mw_park;
@@ -429,7 +433,6 @@ MUST_CHECK int pool_wait_trimmed(struct meta_disk *disk, struct base_error *err)
 void pool_epoch_leave(struct meta_pool *pool, uint64_t epoch);
 void pool_fail(struct meta_pool *pool, int code, const char *why);
 int pool_failed_code(struct meta_pool *pool);
-int pool_sync_pvs(struct meta_pool *pool); /* MW: those that were written since their last sync began */
 int pool_write_labels(struct meta_pool *pool, uint64_t commit);
 struct range_table *pool_ranges_new(struct meta_pool *pool, unsigned more); /* empty, with room for `more` than now */
 void pool_ranges_fill(struct meta_pool *pool, struct range_table *table);
@@ -437,6 +440,13 @@ void pool_pv_path(struct meta_pool *pool, const struct meta_pv_record *rec, char
 /* pool_create.c: a path as a pv record has it, into buf of META_PV_PATH_BYTES_MAX. */
 int pool_store_path(const char *dir, const char *path, char *buf, struct base_error *err);
 void pool_publish_ranges(struct meta_pool *pool, struct range_table *table);
+
+/* sync.c. A sync that fails has marked the restart log and failed the pool when these return; -EIO in a pool that has
+ * failed before. */
+MUST_CHECK int pool_sync_pvs(struct meta_pool *pool); /* MW: those that were written since their last sync began */
+MUST_CHECK int pool_sync_pv(struct meta_pool *pool, unsigned pv); /* MW or BG: this one, whatever was written */
+/* The disk has a map change that the commit with the number of now, or a younger one, makes durable. Any thread. */
+void disk_note_change(struct meta_disk *disk);
 
 /* map.c */
 struct meta_store *store_new(struct meta_pool *pool, uint64_t layer_id, const struct meta_layer_record *layer);

@@ -178,6 +178,8 @@ struct meta_flush {
 	struct meta_disk *disk;
 };
 void meta_flush_submit(struct meta_flush *flush);
+/* True: nothing of what completed before this call is left to be made durable. Any thread; some atomic loads. */
+bool meta_flush_is_done(struct meta_disk *disk);
 
 /* Waits until no trim of the disk is under way: needed before it may grow. Posts at once when there is none, or when
  * it was given up; result: 0, or why it was. */

@@ -437,7 +437,7 @@ void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned in
 		rec.kind = 0; /* a replay skips what it does not know */
 	unsigned token = restart_append(pool->log, &rec);
 	atomic_store_explicit(&leaf->entries[index], entry, memory_order_release);
-	atomic_store(&disk->changed_in, atomic_load(&pool->commit_open));
+	disk_note_change(disk);
 	leaf_mark_dirty(leaf);
 	leaf_account(leaf->store, before, entry);
 	uint32_t dropped = meta_entry_chunk(before).n;
@@ -484,7 +484,7 @@ void meta_change_grow(struct meta_disk *disk, uint64_t size_bytes)
 	rec.at = disk->record.resize_count; /* changes only under every stripe, which the caller holds */
 	unsigned token = restart_append(pool->log, &rec);
 	atomic_store(&disk->size_bytes, size_bytes);
-	atomic_store(&disk->changed_in, atomic_load(&pool->commit_open));
+	disk_note_change(disk);
 	pthread_mutex_lock(&pool->dirty_lock);
 	if (!disk->size_dirty) {
 		disk->size_dirty = true;

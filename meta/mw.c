@@ -284,12 +284,7 @@ static void do_sync(struct meta_pool *pool)
 	if (planted(BUG_ANSWER_BEFORE_COMMIT))
 		wait_post_all(&flushes, 0);
 	int rc = pool_sync_pvs(pool);
-	if (rc < 0) {
-		restart_mark_failed(pool->log);
-		pool_fail(pool, rc, "a pv could not be synced");
-		rc = -EIO;
-	}
-	wait_post_all(&flushes, rc);
+	wait_post_all(&flushes, rc < 0 ? -EIO : 0);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a pool is while it is open: failure, chunk addresses, syncs, labels, figures.
+ * What a pool is while it is open: failure, chunk addresses, labels, figures.
  *
  * A failed pool is sticky: the first failure is kept and logged, reads go on,
  * every write and every change of the catalogue is refused until it is opened
@@ -11,10 +11,6 @@
  * numbers are always neighbours on one pv and an I/O over a run of chunks needs
  * to be located once. The table is replaced, never changed, when a pv comes or
  * grows; a queue thread takes one atomic load of it.
- *
- * A pv is synced only when it was written since its last sync began: the flag is
- * cleared before the sync starts, and set by a queue thread when a device write
- * completes, before that write is answered.
  */
 #include <assert.h>
 #include <errno.h>
@@ -134,13 +130,7 @@ bool meta_io_locate(struct meta_pool *pool, struct pchunk chunk, unsigned *ret_p
 	return false;
 }
 
-/* ---- syncs and labels --------------------------------------------------------------------- */
-
-void meta_io_note_write(struct meta_pool *pool, unsigned pv)
-{
-	if (!atomic_load_explicit(&pool->pvs[pv].unsynced, memory_order_relaxed))
-		atomic_store(&pool->pvs[pv].unsynced, true);
-}
+/* ---- errors of pvs, labels ---------------------------------------------------------------- */
 
 /* How often it is told that a pv is full, while it is. */
 #define PV_FULL_AGAIN_NS (60 * UINT64_C(1000000000))
@@ -159,22 +149,6 @@ void meta_io_note_pv_error(struct meta_pool *pool, unsigned pv, int code)
 	log_error("pv %s: the file system below it is full, though the pool has free space; make room there",
 		  pool->pvs[pv].record.path);
 	event_tell(pool, META_EVENT_PV_FULL, pool->pvs[pv].record.path, 0, 0);
-}
-
-int pool_sync_pvs(struct meta_pool *pool)
-{
-	unsigned pvs = atomic_load(&pool->pv_count);
-	int rc = 0;
-
-	/* The floor that the next transaction records is what the labels hold once this sync is done. */
-	for (unsigned i = 0; i < pvs; i++) {
-		if (!atomic_exchange(&pool->pvs[i].unsynced, false))
-			continue;
-		int sync_rc = pool->pv_ops->sync(pool->pv_ctx, &pool->pvs[i].handle);
-		if (sync_rc < 0)
-			rc = sync_rc; /* never tried again: the kernel may have dropped what it could not write */
-	}
-	return rc;
 }
 
 int pool_write_labels(struct meta_pool *pool, uint64_t commit)

@@ -361,11 +361,9 @@ static int settle_pv(struct pv_change *change, struct base_error *err)
 				     change->index, pool->label_written);
 		return rc < 0 ? base_error_set_errno(err, rc, "can't write the label of pv %s", change->rec.path) : 0;
 	}
-	int rc = pool->pv_ops->sync(pool->pv_ctx, &pool->pvs[change->index].handle);
+	int rc = pool_sync_pv(pool, change->index);
 	if (rc == 0)
 		return 0;
-	restart_mark_failed(pool->log);
-	pool_fail(pool, rc, "a pv could not be synced");
 	return base_error_set_errno(err, rc, "pv %s can't be synced", change->rec.path);
 }
 

@@ -476,6 +476,7 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	pool->ctl_participant = meta_epoch_join(&pool->epochs);
 	pthread_mutex_init(&pool->ctl_epoch_lock, NULL);
 	pthread_mutex_init(&pool->move_lock, NULL);
+	pthread_mutex_init(&pool->sync_lock, NULL);
 	pthread_mutex_init(&pool->catalog_lock, NULL);
 	pthread_mutex_init(&pool->dirty_lock, NULL);
 	pthread_mutex_init(&pool->cache_lock, NULL);
@@ -630,11 +631,8 @@ static int clean_fn(struct mw_call *call, struct db_txn *txn)
 	struct meta_pool *pool = call->pool;
 	int rc = pool_sync_pvs(pool);
 
-	if (rc < 0) {
-		restart_mark_failed(pool->log);
-		pool_fail(pool, rc, "a pv could not be synced");
+	if (rc < 0)
 		return base_error_set_errno(call->err, rc, "a pv of pool %s could not be synced", pool->record.name);
-	}
 	if (!planted(BUG_NO_LABEL_FLOOR))
 		call->record->label_floor = pool->label_written;
 	/* Only what is known to be discarded: an interrupted walk over free space starts again. */

@@ -162,7 +162,7 @@ static void log_head(struct head_switch *made)
 
 	unsigned token = restart_append(made->disk->pool->log, &rec);
 	restart_append_end(made->disk->pool->log, token);
-	atomic_store(&made->disk->changed_in, atomic_load(&made->disk->pool->commit_open));
+	disk_note_change(made->disk);
 }
 
 static int make_heads(struct meta_switch *change)
