@@ -136,7 +136,9 @@ static int save(struct meta_pool *pool, struct buffer *buffer, bool closed, stru
 {
 	struct meta_stream_out out = { .write = append, .ctx = buffer };
 	struct meta_pool_record rec = { 0 };
-	int rc = meta_save_env(pool->env, &pool->bg_slot, &out, &rec);
+	int rc = meta_save_exceeds(pool->env, &pool->bg_slot, buffer->limit)
+			 ? -EFBIG
+			 : meta_save_env(pool->env, &pool->bg_slot, &out, &rec);
 
 	*ret = (struct meta_copy_header){ .state = META_COPY_THERE,
 					  .closed = closed,

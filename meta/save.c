@@ -86,6 +86,19 @@ static int save_all(struct save *save, struct meta_pool_record *ret_pool, struct
 	return rc;
 }
 
+bool meta_save_exceeds(struct db_env *env, struct db_txn **slot, uint64_t bytes)
+{
+	uint64_t least = META_STREAM_HEADER_BYTES + META_STREAM_END_BYTES, count;
+
+	if (db_read_begin(env, slot) < 0)
+		return false;
+	for (int kind = 0; kind < DB_KINDS; kind++)
+		if (db_count(*slot, (enum db_kind)kind, &count) == 0)
+			least += count * (META_STREAM_HEAD_BYTES + sizeof(uint64_t)); /* and the checksum */
+	db_read_end(*slot);
+	return least > bytes;
+}
+
 int meta_save_env(struct db_env *env, struct db_txn **slot, struct meta_stream_out *out,
 		  struct meta_pool_record *ret_pool)
 {

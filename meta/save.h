@@ -12,6 +12,10 @@
 
 struct meta_pv_ops; /* meta/pv.h */
 
+/* meta_save_env would write more than that many bytes, for sure: a look at the number of records. On an error: false,
+ * since the save itself will say so. */
+bool meta_save_exceeds(struct db_env *env, struct db_txn **slot, uint64_t bytes);
+
 struct meta_save_args {
 	const char *dir;
 	meta_stream_write_fn *write;
