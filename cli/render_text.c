@@ -481,6 +481,7 @@ static void print_space(const json_t *pool)
 static void print_counters(const json_t *daemon)
 {
 	const json_t *io = json_object_get(daemon, "counters"), *commits = json_object_get(daemon, "commits");
+	const json_t *cache = json_object_get(daemon, "map_cache");
 
 	printf("I/O:         %llu reads (", (unsigned long long)number_of(io, "reads"));
 	print_size(io, "read_bytes");
@@ -491,6 +492,14 @@ static void print_counters(const json_t *daemon)
 	printf("COMMITS:     %llu, the last took %.1f ms, the longest %.1f ms\n",
 	       (unsigned long long)number_of(commits, "count"), (double)number_of(commits, "last_ns") / 1e6,
 	       (double)number_of(commits, "max_ns") / 1e6);
+	printf("MAP CACHE:   ");
+	print_size(cache, "bytes");
+	printf(" of at most ");
+	print_size(cache, "limit_bytes");
+	printf(", %llu leaves", (unsigned long long)number_of(cache, "leaves"));
+	if (json_is_real(json_object_get(cache, "hit_percent")))
+		printf(", hit rate %.1f %%", json_real_value(json_object_get(cache, "hit_percent")));
+	printf(", %llu dropped\n", (unsigned long long)number_of(cache, "evictions"));
 }
 
 static void print_daemon(const json_t *daemon)

@@ -101,7 +101,10 @@ static bool is_mounted(const struct cmd_pool_ref *pool, struct base_error *err)
 
 static int open_meta(struct cmd_daemon *d, struct base_error *err)
 {
-	struct meta_pool_open_args args = { .dir = d->args->pool.directory };
+	struct meta_pool_open_args args = {
+		.dir = d->args->pool.directory,
+		.leaf_cache_leaves = d->args->options.cache_bytes / META_LEAF_MEMORY_BYTES,
+	};
 
 	if (d->fault) {
 		args.pv_ops = &meta_pv_fault;

@@ -3,7 +3,7 @@
  * mount: mounts a pool and leaves a daemon that serves it.
  *
  * `bdfs mount POOL MOUNTPOINT` returns when the mount answers. The options of
- * its own (-ro, -allow-other, -survive, -engine, -queues) and those in -o mean the same;
+ * its own (-ro, -allow-other, -survive, -engine, -queues, -cache) and those in -o mean the same;
  * mount(8)'s helper comes here with -o only.
  *
  * The mount point must not hide the pool: a mount over its own directory would
@@ -41,6 +41,8 @@ static const struct cmd_option options[] = {
 	{ "engine", NULL, CMD_TEXT, 0, "NAME",
 	  "uring or threads, instead of what works best here; or fault:RULES, to rehearse" },
 	{ "queues", NULL, CMD_NUMBER, 0, "N", "queue threads (one a core, at most 8)" },
+	{ "cache", NULL, CMD_SIZE, 0, "SIZE",
+	  "memory for the disks' maps, 1M to 1T (288M); a bare number counts megabytes" },
 	{ "hook", NULL, CMD_TEXT, 0, "PROGRAM", "a program to run for each alarm, see `bdfs help alert`" },
 	{ "foreground", "f", CMD_FLAG, 0, NULL, "serve in this process, with messages on standard error" },
 	{ "sloppy", NULL, CMD_FLAG, 0, NULL, "pass over unknown mount options" },
@@ -52,6 +54,7 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 	struct cmd_mount_options *o = &d->options;
 	char text[sizeof(o->faults) + 64];
 	int64_t queues = cmd_arg_number(args, "queues", 0);
+	struct base_size cache;
 	int r = cmd_arg_text(args, "o", d->given_options, sizeof(d->given_options), err);
 
 	if (r == 0)
@@ -66,6 +69,10 @@ static int read_options(const json_t *args, struct cmd_daemon_args *d, struct ba
 				      CMD_QUEUES_MAX);
 	if (queues)
 		o->queues = (unsigned)queues;
+	if (cmd_arg_size(args, "cache", &cache) == 0)
+		r = cmd_mount_cache_set("-cache", &cache, o, err);
+	if (r < 0)
+		return r;
 	r = cmd_arg_text(args, "hook", text, sizeof(text), err);
 	if (r == 0)
 		r = cmd_mount_hook_parse(text, o, err);
@@ -133,7 +140,7 @@ const struct cmd_verb cmd_mount = {
 	.summary = "mount a pool",
 	.synopsis =
 		"bdfs mount POOL MOUNTPOINT [-o OPTIONS] [-ro] [-allow-other] [-survive] [-replace] [-engine NAME] "
-		"[-queues N] [-hook PROGRAM] [-f]",
+		"[-queues N] [-cache SIZE] [-hook PROGRAM] [-f]",
 	.about =
 		"Mounts the pool: its disks are the files in MOUNTPOINT/disks. A daemon is left in the background "
 		"that serves the mount until it is unmounted; the command returns when the mount answers. The "

@@ -85,6 +85,24 @@ static int set_queues(struct cmd_mount_options *options, const char *value, stru
 	return 0;
 }
 
+int cmd_mount_cache_set(const char *what, const struct base_size *size, struct cmd_mount_options *options,
+			struct base_error *err)
+{
+	if (size->is_increment || size->bytes < CMD_CACHE_BYTES_MIN || size->bytes > CMD_CACHE_BYTES_MAX)
+		return base_error_set(err, -EINVAL, "%s: must be a size from 1M to 1T", what);
+	options->cache_bytes = size->bytes;
+	return 0;
+}
+
+static int set_cache(struct cmd_mount_options *options, const char *value, struct base_error *err)
+{
+	struct base_size size;
+	int r = base_size_parse(value, MIB, &size, err);
+
+	return r < 0 ? base_error_wrap(err, "-o cache=%s", value)
+		     : cmd_mount_cache_set("-o cache", &size, options, err);
+}
+
 int cmd_mount_engine_parse(const char *what, const char *text, struct cmd_mount_options *options,
 			   struct base_error *err)
 {
@@ -134,6 +152,8 @@ static int take_word(const char *name, bool sloppy, struct cmd_mount_options *op
 
 	if (strncmp(name, "queues=", 7) == 0)
 		return set_queues(options, name + 7, err);
+	if (strncmp(name, "cache=", 6) == 0)
+		return set_cache(options, name + 6, err);
 	if (strncmp(name, "hook=", 5) == 0)
 		return cmd_mount_hook_parse(name + 5, options, err);
 	if (strncmp(name, "engine=", 7) == 0)

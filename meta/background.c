@@ -377,8 +377,12 @@ static uint64_t evict(struct meta_pool *pool, uint64_t now_ns)
 		pthread_mutex_destroy(&leaf->lock);
 		free(leaf);
 	}
-	if (atomic_load(&pool->cached) <= pool->cache_limit)
-		return 0;
+	if (!cache_is_over(pool)) {
+		atomic_store(&pool->evicting, false);
+		/* Who installed one since the look above, and saw it true, has not woken us. */
+		if (!cache_is_over(pool) || atomic_exchange(&pool->evicting, true))
+			return 0;
+	}
 	cache_evict_some(pool);
 	pool->retired_epoch = meta_epoch_now(&pool->epochs);
 	return now_ns + POLL_NS;

@@ -395,7 +395,10 @@ struct meta_pool {
 	pthread_mutex_t cache_lock;
 	struct meta_leaf cache_clock; /* sentinel of the ring */
 	_Atomic uint64_t cached;
-	uint64_t cache_limit;
+	_Atomic uint64_t cache_tables;  /* bytes of groups and rows */
+	uint64_t cache_limit;           /* leaves' worth of memory */
+	_Atomic bool evicting;          /* BG knows that there are too many */
+	_Atomic uint64_t evictions, lookups, misses;
 
 	/* Look-up threads. */
 	pthread_mutex_t lookup_lock;
@@ -463,6 +466,7 @@ void leaf_mark_dirty(struct meta_leaf *leaf);               /* leaf.lock */
 void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index,
 		     meta_entry entry); /* leaf.lock */
 void leaf_account(struct meta_store *store, meta_entry before, meta_entry after);
+bool cache_is_over(struct meta_pool *pool);    /* any thread */
 void cache_evict_some(struct meta_pool *pool); /* BG */
 void pool_note_dirty(struct meta_pool *pool);
 

@@ -128,6 +128,7 @@ void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_w
 	struct meta_leaf *leaf;
 	struct leaf_load *fresh = NULL;
 
+	atomic_fetch_add_explicit(&store->pool->misses, 1, memory_order_relaxed);
 	pthread_mutex_lock(&store->lock);
 	/* It may have come in since the caller missed it: then planning anew finds it. */
 	int rc = meta_map_find(store, leaf_number, &leaf);
@@ -186,6 +187,7 @@ bool lookup_step(struct meta_pool *pool, struct db_txn **slot)
 	if (!load)
 		return false;
 	uint64_t commits = atomic_load(&load->store->commits);
+	atomic_fetch_add_explicit(&pool->lookups, 1, memory_order_relaxed);
 	int rc = leaf_read(load->store, load->number, slot, entries);
 	finish(load, entries, commits, rc);
 	return true;

@@ -36,6 +36,8 @@
 
 /* ---- stores ------------------------------------------------------------------------------- */
 
+_Static_assert(sizeof(struct meta_leaf) + 8 <= META_LEAF_MEMORY_BYTES, "what the cache's limit counts a leaf at");
+
 struct meta_store *store_new(struct meta_pool *pool, uint64_t layer_id, const struct meta_layer_record *layer)
 {
 	struct meta_store *store = calloc(1, sizeof(*store));
@@ -52,24 +54,26 @@ struct meta_store *store_new(struct meta_pool *pool, uint64_t layer_id, const st
 	return store;
 }
 
-static void group_free(struct leaf_group *group)
+static void group_free(struct meta_pool *pool, struct leaf_group *group)
 {
 	for (unsigned r = 0; group && r < GROUP_ROWS; r++) {
 		struct leaf_row *row = atomic_load(&group->rows[r]);
 		for (unsigned i = 0; row && i < ROW_LEAVES; i++) {
 			struct meta_leaf *leaf = atomic_load(&row->leaf[i]);
 			if (leaf) {
-				atomic_fetch_sub(&leaf->store->pool->cached, 1);
-				pthread_mutex_lock(&leaf->store->pool->cache_lock);
+				atomic_fetch_sub(&pool->cached, 1);
+				pthread_mutex_lock(&pool->cache_lock);
 				leaf->cache_prev->cache_next = leaf->cache_next;
 				leaf->cache_next->cache_prev = leaf->cache_prev;
-				pthread_mutex_unlock(&leaf->store->pool->cache_lock);
+				pthread_mutex_unlock(&pool->cache_lock);
 				pthread_mutex_destroy(&leaf->lock);
 				free(leaf);
 			}
 		}
+		atomic_fetch_sub(&pool->cache_tables, row ? sizeof(*row) : 0);
 		free(row);
 	}
+	atomic_fetch_sub(&pool->cache_tables, group ? sizeof(*group) : 0);
 	free(group);
 }
 
@@ -79,7 +83,7 @@ void store_free(struct meta_store *store)
 	struct group_dir *dir = atomic_load(&store->dir);
 
 	for (uint64_t g = 0; dir && g < dir->count; g++)
-		group_free(atomic_load(&dir->groups[g]));
+		group_free(store->pool, atomic_load(&dir->groups[g]));
 	while (dir) {
 		struct group_dir *older = dir->older;
 		free(dir);
@@ -126,8 +130,10 @@ struct leaf_group *store_group_make(struct meta_store *store, uint64_t group_num
 	if (grow_dir(store, group_number + 1) < 0)
 		return NULL;
 	group = calloc(1, sizeof(*group));
-	if (group)
+	if (group) {
+		atomic_fetch_add(&store->pool->cache_tables, sizeof(*group));
 		atomic_store_explicit(&atomic_load(&store->dir)->groups[group_number], group, memory_order_release);
+	}
 	return group;
 }
 
@@ -267,13 +273,14 @@ int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_le
 	return 0;
 }
 
-static struct leaf_row *row_make(struct leaf_group *group, uint64_t leaf_number)
+static struct leaf_row *row_make(struct meta_pool *pool, struct leaf_group *group, uint64_t leaf_number)
 {
 	_Atomic(struct leaf_row *) *slot = &group->rows[leaf_number % GROUP_LEAVES / ROW_LEAVES];
 	struct leaf_row *row = atomic_load(slot);
 
 	if (!row) {
 		row = calloc(1, sizeof(*row));
+		atomic_fetch_add(&pool->cache_tables, row ? sizeof(*row) : 0);
 		atomic_store_explicit(slot, row, memory_order_release);
 	}
 	return row;
@@ -283,7 +290,7 @@ struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number, 
 {
 	struct meta_pool *pool = store->pool;
 	struct leaf_group *group = store_group_make(store, leaf_number >> GROUP_SHIFT);
-	struct leaf_row *row = group ? row_make(group, leaf_number) : NULL;
+	struct leaf_row *row = group ? row_make(pool, group, leaf_number) : NULL;
 	struct meta_leaf *leaf = row ? calloc(1, sizeof(*leaf)) : NULL;
 
 	if (!leaf)
@@ -301,6 +308,8 @@ struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number, 
 	pool->cache_clock.cache_prev = leaf;
 	pthread_mutex_unlock(&pool->cache_lock);
 	atomic_fetch_add(&pool->cached, 1);
+	if (cache_is_over(pool) && !atomic_exchange(&pool->evicting, true))
+		base_park_wake(&pool->bg_park); /* a load that only reads makes no commit that would wake it */
 	atomic_store_explicit(&row->leaf[leaf_number % ROW_LEAVES], leaf, memory_order_release);
 	return leaf;
 }
@@ -514,6 +523,14 @@ bool meta_change_is_throttled(struct meta_pool *pool)
 
 /* ---- eviction ----------------------------------------------------------------------------- */
 
+/* What leads to the leaves counts too, and stays as long as the store; but a quarter is always for leaves. */
+bool cache_is_over(struct meta_pool *pool)
+{
+	uint64_t limit = pool->cache_limit * META_LEAF_MEMORY_BYTES, tables = atomic_load(&pool->cache_tables);
+
+	return atomic_load(&pool->cached) * META_LEAF_MEMORY_BYTES > MAX(limit - MIN(tables, limit), limit / 4);
+}
+
 /* Takes the leaf out of its slot when it is clean and unpinned. cache_lock is held; the order store.lock > leaf.lock
  * forbids taking store.lock here, so the slot is cleared by compare-and-swap and insertion looks at the slot again
  * under store.lock. */
@@ -538,7 +555,7 @@ static bool evict(struct meta_leaf *leaf)
 void cache_evict_some(struct meta_pool *pool)
 {
 	pthread_mutex_lock(&pool->cache_lock);
-	for (unsigned i = 0; i < EVICT_SWEEP && atomic_load(&pool->cached) > pool->cache_limit; i++) {
+	for (unsigned i = 0; i < EVICT_SWEEP && cache_is_over(pool); i++) {
 		struct meta_leaf *leaf = pool->cache_clock.cache_next;
 		if (leaf == &pool->cache_clock)
 			break;
@@ -552,6 +569,7 @@ void cache_evict_some(struct meta_pool *pool)
 			continue;
 		}
 		atomic_fetch_sub(&pool->cached, 1);
+		atomic_fetch_add_explicit(&pool->evictions, 1, memory_order_relaxed);
 		leaf->dirty_next = pool->retired;
 		pool->retired = leaf;
 	}

@@ -278,6 +278,16 @@ static void copy_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 	ret->copy_room_bytes = meta_copy_room_bytes(pool->pvs[0].record.ranges[0].first_byte);
 }
 
+static void cache_figures(struct meta_pool *pool, struct meta_pool_info *ret)
+{
+	ret->cached_leaves = atomic_load(&pool->cached);
+	ret->cache_limit_bytes = pool->cache_limit * META_LEAF_MEMORY_BYTES;
+	ret->cache_bytes = ret->cached_leaves * META_LEAF_MEMORY_BYTES + atomic_load(&pool->cache_tables);
+	ret->cache_misses = atomic_load_explicit(&pool->misses, memory_order_relaxed);
+	ret->cache_lookups = atomic_load_explicit(&pool->lookups, memory_order_relaxed);
+	ret->cache_evictions = atomic_load_explicit(&pool->evictions, memory_order_relaxed);
+}
+
 void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
 {
 	struct db_usage usage;
@@ -294,7 +304,7 @@ void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
 	ret->commit_ns_last = atomic_load(&pool->commit_ns_last);
 	ret->commit_ns_max = atomic_load(&pool->commit_ns_max);
 	ret->dirty_leaves = atomic_load(&pool->dirty_count);
-	ret->cached_leaves = atomic_load(&pool->cached);
+	cache_figures(pool, ret);
 	if (db_usage(pool->env, &usage) == 0) {
 		ret->meta_used_bytes = usage.used_bytes;
 		ret->bad_records = usage.bad_records;

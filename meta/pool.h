@@ -48,14 +48,18 @@ struct meta_pool_create_args {
  */
 MUST_CHECK int meta_pool_create(const struct meta_pool_create_args *args, struct base_error *err);
 
+/* What a leaf (8 MiB of a disk) takes in memory, malloc's share included. */
+#define META_LEAF_MEMORY_BYTES 1152
+/* As many as 2 TiB have: 288 MiB. */
+#define META_CACHE_LEAVES 262144
+
 struct meta_pool_open_args {
 	const char *dir;
 	bool read_only;          /* no replay, no commit; for check and dump of a pool that nobody has open */
 	bool no_threads;         /* the simulator and unit tests drive the threads' step functions themselves */
 	bool no_copy;            /* keep no copy of the metadata on the first pv, and take back the one that is there */
 	unsigned lookup_threads; /* 0 = 2 */
-	uint64_t
-		leaf_cache_leaves; /* clean leaves kept in memory at most, 1.1 KiB each; 0 = 262,144 (2 TiB mapped) */
+	uint64_t leaf_cache_leaves; /* the maps take memory for so many leaves at most; 0 = META_CACHE_LEAVES */
 	const struct meta_pv_ops *pv_ops; /* NULL = real files and devices */
 	void *pv_ctx;
 };
@@ -91,6 +95,8 @@ struct meta_pool_info {
 	uint64_t commits; /* since open */
 	uint64_t commit_ns_last, commit_ns_max;
 	uint64_t dirty_leaves, cached_leaves;
+	/* The map in memory. misses: requests that had to wait for a leaf; lookups: leaves that were read for them. */
+	uint64_t cache_bytes, cache_limit_bytes, cache_misses, cache_lookups, cache_evictions;
 	uint64_t meta_used_bytes; /* of LMDB */
 	/* The copy of the metadata on the first pv. */
 	bool copy_is_there;

@@ -213,6 +213,9 @@ static int load_space(struct meta_pool *pool, struct base_error *err)
 	uint64_t group;
 	int rc = 0;
 
+	if (table->count > 0) /* sorted: all memory at once, instead of moving it for each range */
+		rc = space_make_room(&pool->space, table->ranges[table->count - 1].first_chunk,
+				     table->ranges[table->count - 1].chunks);
 	for (unsigned i = 0; i < table->count && rc == 0; i++)
 		rc = space_add_range(&pool->space, table->ranges[i].first_chunk, table->ranges[i].chunks);
 	if (rc == 0)
@@ -465,7 +468,7 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	pool->read_only = args->read_only;
 	pool->no_threads = args->no_threads;
 	pool->copy.off = args->no_copy;
-	pool->cache_limit = args->leaf_cache_leaves ? args->leaf_cache_leaves : 262144;
+	pool->cache_limit = args->leaf_cache_leaves ? args->leaf_cache_leaves : META_CACHE_LEAVES;
 	pool->cache_clock.cache_prev = pool->cache_clock.cache_next = &pool->cache_clock;
 	pool->lookup_tail = &pool->lookup_head;
 	pool->rediscard_at = (uint64_t)UINT32_MAX + 1;

@@ -26,6 +26,19 @@ Test(cmd_mount_options, ours_are_understood)
 	cr_assert_str_eq(o.kernel, "");
 }
 
+Test(cmd_mount_options, a_cache_has_a_size_in_bounds)
+{
+	static const char *const wrong[] = { "cache=", "cache=0", "cache=1023K", "cache=2T", "cache=+8M", "cache=x" };
+	struct cmd_mount_options options = { 0 };
+	struct base_error err = { 0 };
+
+	cr_expect_eq(parse("cache=256M").cache_bytes, 256 * MIB);
+	cr_expect_eq(parse("cache=7,ro").cache_bytes, 7 * MIB);
+	cr_expect_eq(parse("ro").cache_bytes, 0);
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+		cr_expect_eq(cmd_mount_options_parse(wrong[i], false, &options, &err), -EINVAL, "%s", wrong[i]);
+}
+
 Test(cmd_mount_options, the_kernel_gets_its_own_in_order)
 {
 	cr_assert_str_eq(parse("noexec,ro,nodev,defaults,dev").kernel, "noexec,nodev,dev");
