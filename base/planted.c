@@ -32,6 +32,8 @@ static const char *const names[BUGS] = {
 	[BUG_FORGET_OPENS] = "forget-opens",
 	[BUG_SNAPSHOT_NO_GATE] = "snapshot-no-gate",
 	[BUG_RMW_SHARED] = "rmw-shared",
+	[BUG_VIEW_STALE] = "view-stale",
+	[BUG_NO_KEEP] = "no-keep",
 };
 
 static enum base_bug active; /* const once main runs */

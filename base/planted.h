@@ -36,6 +36,8 @@ enum base_bug {
 	BUG_FORGET_OPENS,         /* a daemon that takes a mount over does not look which files are open */
 	BUG_SNAPSHOT_NO_GATE,     /* a snapshot does not wait for the writes in flight */
 	BUG_RMW_SHARED,           /* read-modify-writes of one block go on side by side */
+	BUG_VIEW_STALE,           /* a view is used although a fold has moved what it says */
+	BUG_NO_KEEP,              /* what was read for a request is not kept for it */
 	BUGS
 };
 

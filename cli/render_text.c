@@ -496,7 +496,8 @@ static void print_counters(const json_t *daemon)
 	print_size(cache, "bytes");
 	printf(" of at most ");
 	print_size(cache, "limit_bytes");
-	printf(", %llu leaves", (unsigned long long)number_of(cache, "leaves"));
+	printf(", %llu leaves, %llu views", (unsigned long long)number_of(cache, "leaves"),
+	       (unsigned long long)number_of(cache, "views"));
 	if (json_is_real(json_object_get(cache, "hit_percent")))
 		printf(", hit rate %.1f %%", json_real_value(json_object_get(cache, "hit_percent")));
 	printf(", %llu dropped\n", (unsigned long long)number_of(cache, "evictions"));

@@ -169,11 +169,23 @@ static json_t *map_cache_to_json(struct meta_pool *meta, struct ioc_pool *ioc)
 	ioc_pool_counters(ioc, &c);
 	/* Flushes look nothing up. */
 	uint64_t asked = c.reads + c.writes + c.discards, hits = asked - MIN(info.cache_misses, asked);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "limit_bytes", (json_int_t)info.cache_limit_bytes,
-			 "bytes", (json_int_t)info.cache_bytes, "leaves", (json_int_t)info.cached_leaves, "misses",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "limit_bytes", (json_int_t)info.cache_limit_bytes,
+			 "bytes", (json_int_t)info.cache_bytes, "leaves", (json_int_t)info.cached_leaves, "views",
+			 (json_int_t)info.cached_views, "misses",
 			 (json_int_t)info.cache_misses, "lookups", (json_int_t)info.cache_lookups, "evictions",
 			 (json_int_t)info.cache_evictions, "hit_percent",
 			 asked ? json_real(100.0 * (double)hits / (double)asked) : json_null());
+}
+
+static json_t *folded_to_json(struct meta_pool *meta)
+{
+	struct meta_pool_info info;
+
+	meta_pool_info(meta, &info);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "folds", (json_int_t)info.folded.folds, "leaves",
+			 (json_int_t)info.folded.leaves, "chunks_moved", (json_int_t)info.folded.chunks_moved,
+			 "blocks_copied", (json_int_t)info.folded.blocks_copied, "chunks_freed",
+			 (json_int_t)info.folded.chunks_freed);
 }
 
 static json_t *faults_to_json(struct base_fault *fault)
@@ -191,14 +203,15 @@ json_t *cmd_service_to_json(struct cmd_context *ctx)
 	if (!service)
 		return json_null();
 	return json_pack(
-		"{s:I, s:o, s:o, s:b, s:I, s:I, s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "pid", (json_int_t)service->pid,
-		"mountpoint", cmd_text_to_json(service->mountpoint), "options", cmd_text_to_json(service->options),
+		"{s:I, s:o, s:o, s:b, s:I, s:I, s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:o}", "pid",
+		(json_int_t)service->pid, "mountpoint", cmd_text_to_json(service->mountpoint), "options",
+		cmd_text_to_json(service->options),
 		"read_only", service->read_only, "started_s", (json_int_t)service->started_s, "uptime_s",
 		(json_int_t)((uint64_t)time(NULL) - service->started_s), "engine", ioc_pool_engine_name(ctx->ioc),
 		"engine_why", cmd_text_to_json(ioc_pool_engine_why(ctx->ioc)), "queues",
 		(json_int_t)ioc_pool_queue_count(ctx->ioc), "counters", counters_to_json(ctx->ioc), "commits",
-		commits_to_json(ctx->meta), "map_cache", map_cache_to_json(ctx->meta, ctx->ioc), "faults",
-		faults_to_json(service->fault));
+		commits_to_json(ctx->meta), "map_cache", map_cache_to_json(ctx->meta, ctx->ioc), "folded",
+		folded_to_json(ctx->meta), "faults", faults_to_json(service->fault));
 }
 
 uid_t cmd_pool_owner(const char *directory)

@@ -167,9 +167,11 @@ void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req));
 /* Pins the leaves of the slice. Return: 0; META_MISS: a load is under way and `again` is called after it (all given
  * back); negative errno. */
 int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req));
-/* The leaf is being loaded, all was given back, and `again` is called after it. */
-void thin_load(struct ioc_request *req, struct meta_store *store, uint64_t leaf_number,
-	       void (*again)(struct ioc_request *req));
+/* What is missing is being loaded; all was given back but what was loaded for this slice before, and `again` is called
+ * after it. */
+void thin_load(struct ioc_request *req, const struct meta_missing *missing, void (*again)(struct ioc_request *req));
+/* The same, of a leaf of the head. */
+void thin_load_leaf(struct ioc_request *req, uint64_t leaf_number, void (*again)(struct ioc_request *req));
 /* Behind the gate: false: the disk has got a new head since the epoch was pinned. */
 bool thin_same_head(struct ioc_request *req);
 void thin_read_entries(struct ioc_request *req);

@@ -10,7 +10,9 @@
  *
  * The rule of waiting: a request that must wait for a look-up, a commit, space or
  * back-pressure first gives back all that it holds (thin_end_slice) and is then
- * planned anew. It waits holding something only for the gate (in stripe order), a
+ * planned anew. What was looked up for it is kept in memory from one look-up to the
+ * next, or a small cache could drop it each time; that holds up nobody. It waits
+ * holding something else only for the gate (in stripe order), a
  * bounce buffer and its own device I/O, none of which depends on another request
  * that waits for anything else.
  *
@@ -33,10 +35,30 @@ static void run_next(struct ioc_request *req)
 	next(req);
 }
 
+static void let_go(struct ioc_request *req)
+{
+	while (req->thin.kept_count > 0)
+		meta_keep_end(req->thin.kept[--req->thin.kept_count]);
+}
+
+/* What the wait has brought is this request's until the end of its slice. */
+static void take_kept(struct ioc_request *req)
+{
+	struct cache_item *kept = req->thin.wait.kept;
+
+	if (!kept)
+		return;
+	req->thin.wait.kept = NULL;
+	if (req->thin.kept_count == THIN_KEPT_MAX) /* folds were at work there again and again */
+		let_go(req);
+	req->thin.kept[req->thin.kept_count++] = kept;
+}
+
 static void run_waited(struct base_msg *msg)
 {
 	struct ioc_request *req = container_of(msg, struct ioc_request, thin.wait.msg);
 
+	take_kept(req);
 	run_next(req);
 }
 
@@ -126,7 +148,7 @@ static void unallocate(struct ioc_request *req)
 	req->thin.allocated = 0;
 }
 
-void thin_end_slice(struct ioc_request *req)
+static void give_back(struct ioc_request *req)
 {
 	unallocate(req);
 	if (req->thin.reserved)
@@ -144,6 +166,12 @@ void thin_end_slice(struct ioc_request *req)
 	req->thin.epoch = 0;
 }
 
+void thin_end_slice(struct ioc_request *req)
+{
+	give_back(req);
+	let_go(req);
+}
+
 void thin_fail(struct ioc_request *req, int error)
 {
 	void (*next)(struct ioc_request *req) = req->thin.range_next;
@@ -159,12 +187,18 @@ void thin_fail(struct ioc_request *req, int error)
 
 /* ---- leaves and entries ------------------------------------------------------------------- */
 
-void thin_load(struct ioc_request *req, struct meta_store *store, uint64_t leaf_number,
-	       void (*again)(struct ioc_request *req))
+void thin_load(struct ioc_request *req, const struct meta_missing *missing, void (*again)(struct ioc_request *req))
 {
 	/* Before the epoch is left, which keeps the store alive; `again` is a message to this thread. */
-	meta_map_load(store, leaf_number, thin_wait(req, again));
-	thin_end_slice(req);
+	meta_map_load(missing, thin_wait(req, again));
+	give_back(req);
+}
+
+void thin_load_leaf(struct ioc_request *req, uint64_t leaf_number, void (*again)(struct ioc_request *req))
+{
+	struct meta_missing missing = { .store = req->thin.store, .leaf_number = leaf_number };
+
+	thin_load(req, &missing, again);
 }
 
 int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req))
@@ -177,7 +211,7 @@ int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *r
 	for (uint64_t number = first; number <= last; number++) {
 		int rc = meta_map_pin(store, number, &req->thin.leaves[number - first]);
 		if (rc == META_MISS) {
-			thin_load(req, store, number, again);
+			thin_load_leaf(req, number, again);
 			return rc;
 		}
 		if (rc == META_BUSY) {
@@ -346,6 +380,7 @@ static void thin_submit(struct ioc_bd *bd, struct ioc_request *req)
 	req->thin.cursor = 0;
 	req->thin.length = req->length;
 	req->thin.leaf_count = 0;
+	req->thin.kept_count = 0;
 	req->thin.end_leaf = NULL;
 	req->thin.range_next = NULL;
 	req->thin.allocated = 0;

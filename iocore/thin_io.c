@@ -205,7 +205,8 @@ void thin_start_io(struct ioc_request *req, void (*io_done)(struct ioc_request *
 
 bool thin_find_edges(struct ioc_request *req, bool copy_up, void (*again)(struct ioc_request *req))
 {
-	struct meta_store *store = req->thin.store, *missing;
+	struct meta_store *store = req->thin.store;
+	struct meta_missing missing;
 	uint32_t sources[CHUNK_BLOCKS];
 	struct meta_leaf *leaf;
 
@@ -219,7 +220,7 @@ bool thin_find_edges(struct ioc_request *req, bool copy_up, void (*again)(struct
 		int rc = meta_map_find(store, edge->offset / LEAF_BYTES, &leaf);
 		meta_entry entry = rc == 0 ? meta_leaf_entry(leaf, (unsigned)(chunk % LEAF_CHUNKS)) : 0;
 		if (rc == META_MISS) {
-			thin_load(req, store, edge->offset / LEAF_BYTES, again);
+			thin_load_leaf(req, edge->offset / LEAF_BYTES, again);
 			return false;
 		}
 		if (!copy_up || (meta_entry_valid(entry) >> block & 1)) {
@@ -228,7 +229,7 @@ bool thin_find_edges(struct ioc_request *req, bool copy_up, void (*again)(struct
 			continue;
 		}
 		if (meta_map_resolve(store, chunk, (uint16_t)(1u << block), sources, &missing) != 0) {
-			thin_load(req, missing, edge->offset / LEAF_BYTES, again);
+			thin_load(req, &missing, again);
 			return false;
 		}
 		edge->from.n = sources[block];

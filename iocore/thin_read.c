@@ -53,7 +53,7 @@ static void start(struct ioc_request *req)
 static void loaded(struct ioc_request *req)
 {
 	if (req->thin.wait.result < 0)
-		queue_finish(req, req->thin.wait.result);
+		thin_fail(req, req->thin.wait.result);
 	else
 		read_slice(req);
 }
@@ -61,12 +61,12 @@ static void loaded(struct ioc_request *req)
 static bool look_through(struct ioc_request *req)
 {
 	uint64_t chunk = req->thin.slice_offset / CHUNK_BYTES;
-	struct meta_store *missing;
+	struct meta_missing missing;
 
 	for (unsigned i = 0; i < req->thin.chunks; i++) {
 		if (meta_map_resolve(req->thin.store, chunk + i, UINT16_MAX, req->thin.sources[i], &missing) == 0)
 			continue;
-		thin_load(req, missing, (chunk + i) / LEAF_CHUNKS, loaded);
+		thin_load(req, &missing, loaded);
 		return false;
 	}
 	return true;
@@ -88,7 +88,7 @@ static bool look_up(struct ioc_request *req)
 			number = (chunk + i) / LEAF_CHUNKS;
 			int rc = meta_map_find(store, number, &leaf);
 			if (rc == META_MISS) {
-				thin_load(req, store, number, loaded);
+				thin_load_leaf(req, number, loaded);
 				return false;
 			}
 			if (rc == META_HOLE)

@@ -19,6 +19,9 @@
 struct ioc_request;
 struct bounce;
 
+/* Two leaves, the views below them, the leaf of the end; and one of them anew when a fold has changed it. */
+#define THIN_KEPT_MAX 8
+
 /* Segments of one request at most (a 128-entry virtqueue, less header and status). */
 #define IOC_SEGMENTS_MAX 126
 
@@ -61,6 +64,8 @@ struct thin_request {
 	void (*range_next)(struct ioc_request *req); /* a range within another operation: what to do at its end */
 	uint64_t resize_bytes; /* of that operation */
 	meta_entry entries[PLAN_CHUNKS_MAX + 1];
+	struct cache_item *kept[THIN_KEPT_MAX]; /* what was read for this slice; see meta_map_load */
+	unsigned kept_count;
 	struct meta_leaf *leaves[2]; /* pinned for a writer */
 	unsigned leaf_count;
 	struct meta_leaf *end_leaf;  /* of the disk's end, pinned too; may be NULL */

@@ -18,7 +18,7 @@ static void seek_on(struct ioc_request *req);
 static void loaded(struct ioc_request *req)
 {
 	if (req->thin.wait.result < 0)
-		queue_finish(req, req->thin.wait.result);
+		thin_fail(req, req->thin.wait.result);
 	else
 		seek_on(req);
 }
@@ -40,7 +40,7 @@ static void found(struct ioc_request *req, uint64_t offset, uint64_t size)
 /* The first block of the leaf at or after `block` (counted in the leaf) that is data or not, as wanted; LEAF_CHUNKS *
  * CHUNK_BLOCKS: none. META_MISS: *ret_missing must be read first. */
 static int scan_leaf(struct ioc_request *req, uint64_t leaf_number, unsigned block, bool want_data, unsigned *ret_block,
-		     struct meta_store **ret_missing)
+		     struct meta_missing *ret_missing)
 {
 	uint32_t sources[CHUNK_BLOCKS];
 
@@ -64,7 +64,7 @@ static void seek_on(struct ioc_request *req)
 {
 	uint64_t size = thin_size(thin_of(req));
 	bool want_data = req->op == IOC_OP_SEEK_DATA;
-	struct meta_store *missing;
+	struct meta_missing missing;
 	unsigned hit;
 
 	thin_pin_epoch(req);
@@ -80,7 +80,7 @@ static void seek_on(struct ioc_request *req)
 			continue;
 		}
 		if (scan_leaf(req, number, (unsigned)(at % LEAF_BYTES / BLOCK_BYTES), want_data, &hit, &missing) != 0) {
-			thin_load(req, missing, number, loaded);
+			thin_load(req, &missing, loaded);
 			return;
 		}
 		if (hit < LEAF_CHUNKS * CHUNK_BLOCKS)

@@ -44,7 +44,7 @@ bool thin_load_end(struct ioc_request *req, void (*again)(struct ioc_request *re
 	if (rc == 0 || rc == META_HOLE)
 		return true;
 	if (rc == META_MISS) {
-		thin_load(req, store, number, again);
+		thin_load_leaf(req, number, again);
 		return false;
 	}
 	thin_end_slice(req);
@@ -146,11 +146,11 @@ static int shows_from_below(struct ioc_request *req, uint64_t byte)
 {
 	unsigned block = (unsigned)(byte % CHUNK_BYTES / BLOCK_BYTES);
 	uint32_t sources[CHUNK_BLOCKS];
-	struct meta_store *missing;
+	struct meta_missing missing;
 	struct meta_leaf *leaf;
 
 	if (meta_map_resolve(req->thin.store, byte / CHUNK_BYTES, (uint16_t)(1u << block), sources, &missing) != 0) {
-		thin_load(req, missing, byte / LEAF_BYTES, after_wait);
+		thin_load(req, &missing, after_wait);
 		return META_MISS;
 	}
 	if (sources[block] == 0)

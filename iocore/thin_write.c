@@ -208,10 +208,10 @@ static bool resolve_block(struct ioc_request *req, uint64_t byte, struct pchunk 
 {
 	unsigned block = (unsigned)(byte % CHUNK_BYTES / BLOCK_BYTES);
 	uint32_t sources[CHUNK_BLOCKS];
-	struct meta_store *missing;
+	struct meta_missing missing;
 
 	if (meta_map_resolve(req->thin.store, byte / CHUNK_BYTES, (uint16_t)(1u << block), sources, &missing) != 0) {
-		thin_load(req, missing, byte / LEAF_BYTES, again);
+		thin_load(req, &missing, again);
 		return false;
 	}
 	ret->n = sources[block];

@@ -13,7 +13,7 @@
  *     begins the job again and finds less to do;
  *   - discarding free space again after an unclean end: discards that had not
  *     been made are not known, so all free space is walked once, lazily;
- *   - eviction of clean leaves over the limit.
+ *   - eviction from the cache of maps (cache.c).
  *
  * BG gives way: a step does a slice of each and returns.
  *
@@ -365,29 +365,6 @@ void meta_wait_trimmed(struct meta_disk *disk, struct meta_wait *wait)
 		wait_post(wait, error);
 }
 
-/* ---- eviction ----------------------------------------------------------------------------- */
-
-static uint64_t evict(struct meta_pool *pool, uint64_t now_ns)
-{
-	if (pool->retired && !meta_epoch_drained(&pool->epochs, pool->retired_epoch))
-		return now_ns + POLL_NS;
-	while (pool->retired) {
-		struct meta_leaf *leaf = pool->retired;
-		pool->retired = leaf->dirty_next;
-		pthread_mutex_destroy(&leaf->lock);
-		free(leaf);
-	}
-	if (!cache_is_over(pool)) {
-		atomic_store(&pool->evicting, false);
-		/* Who installed one since the look above, and saw it true, has not woken us. */
-		if (!cache_is_over(pool) || atomic_exchange(&pool->evicting, true))
-			return 0;
-	}
-	cache_evict_some(pool);
-	pool->retired_epoch = meta_epoch_now(&pool->epochs);
-	return now_ns + POLL_NS;
-}
-
 /* ---- the step, the thread ----------------------------------------------------------------- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -406,7 +383,7 @@ uint64_t bg_step(struct meta_pool *pool, uint64_t now_ns)
 	again = earlier(again, fold_step(pool, now_ns, &pool->bg_slot));
 	again = earlier(again, layers_free_retired(pool, now_ns));
 	again = earlier(again, rediscard(pool, now_ns));
-	return earlier(again, evict(pool, now_ns));
+	return earlier(again, cache_evict(pool, now_ns));
 }
 
 bool bg_no_batches(struct meta_pool *pool)

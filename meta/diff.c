@@ -32,6 +32,7 @@
 
 #define LEAF_BLOCKS (LEAF_CHUNKS * CHUNK_BLOCKS)
 #define NO_LEAF UINT64_MAX
+#define KEPT_MAX 8
 
 struct meta_diff {
 	struct meta_pool *pool;
@@ -42,6 +43,8 @@ struct meta_diff {
 	uint64_t leaf;      /* whose blocks these are */
 	unsigned at;        /* next block to hand out; LEAF_BLOCKS: none */
 	uint8_t blocks[LEAF_BLOCKS];
+	struct cache_item *kept[KEPT_MAX]; /* of the leaf that is being judged: two sides, two things each */
+	unsigned kept_count;
 };
 enum { SAME, DATA, ZERO };
 
@@ -86,6 +89,7 @@ int meta_diff_begin(struct meta_pool *pool, const struct meta_diff_side *older, 
 	diff->next_leaf = 0;
 	diff->leaf = 0;
 	diff->at = LEAF_BLOCKS;
+	diff->kept_count = 0;
 	*ret = diff;
 	return 0;
 }
@@ -173,22 +177,33 @@ static uint64_t next_candidate(const struct meta_diff *diff, uint64_t from)
 
 /* ---- one leaf; in an epoch ------------------------------------------------------------------ */
 
+static void let_go(struct meta_diff *diff)
+{
+	while (diff->kept_count > 0)
+		meta_keep_end(diff->kept[--diff->kept_count]);
+}
+
+/* When a fold makes it more often than it should be, the first ones go. */
+static void keep(struct meta_diff *diff, struct cache_item *item)
+{
+	if (item && diff->kept_count == KEPT_MAX)
+		let_go(diff);
+	if (item)
+		diff->kept[diff->kept_count++] = item;
+}
+
 static int resolve(struct meta_diff *diff, struct meta_store *store, uint64_t chunk, uint32_t sources[CHUNK_BLOCKS])
 {
-	struct meta_store *missing;
-	struct meta_leaf *leaf;
-	int rc = 0;
+	struct meta_missing missing;
+	struct cache_item *kept;
 
-	while (rc == 0 && (rc = meta_map_resolve(store, chunk, UINT16_MAX, sources, &missing)) == META_MISS) {
-		rc = store_load_leaf_now(missing, chunk / LEAF_CHUNKS, &diff->slot, &leaf);
-		if (rc == META_HOLE)
-			rc = 0;
+	while (meta_map_resolve(store, chunk, UINT16_MAX, sources, &missing) == META_MISS) {
+		int rc = map_load_now(&missing, &diff->slot, &kept);
 		if (rc < 0)
 			return rc;
-		if (rc == 0)
-			continue;
+		keep(diff, kept);
 	}
-	return rc;
+	return 0;
 }
 
 /* What stands at a block of a side whose size is given; nothing stands behind its end. */
@@ -229,6 +244,7 @@ static int judge_next(struct meta_diff *diff)
 		rc = 1;
 	for (unsigned i = 0; rc == 0 && i < LEAF_CHUNKS; i++)
 		rc = judge_chunk(diff, i);
+	let_go(diff);
 	pool_epoch_leave(diff->pool, epoch);
 	if (rc == 0) {
 		diff->next_leaf = diff->leaf + 1;

@@ -213,6 +213,11 @@ static void finish(struct meta_pool *pool, struct fold_job *job)
 	while (*at != job)
 		at = &(*at)->next;
 	*at = job->next;
+	pool->folded.folds++;
+	pool->folded.leaves += job->info.leaves_done;
+	pool->folded.chunks_moved += job->info.chunks_moved;
+	pool->folded.blocks_copied += job->info.blocks_copied;
+	pool->folded.chunks_freed += job->info.chunks_freed;
 	pthread_mutex_unlock(&pool->jobs_lock);
 	if (job->upper)
 		store_put(job->upper);

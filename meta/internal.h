@@ -42,6 +42,16 @@
 
 /* ---- leaves and stores -------------------------------------------------------------------- */
 
+/* What the cache of maps holds: a leaf, or a view. */
+struct cache_item {
+	struct cache_item *prev, *next; /* cache_lock of the pool: the clock */
+	uint32_t bytes;                 /* const: what it counts */
+	bool is_view;                   /* const */
+	_Atomic bool referenced;        /* since the clock's hand passed */
+	_Atomic int kept;               /* requests that must find it here; CACHE_GONE: it is out, for good */
+};
+#define CACHE_GONE (-1)
+
 struct meta_leaf {
 	_Atomic meta_entry entries[LEAF_CHUNKS]; /* loads: any thread in an epoch; stores: under lock */
 	struct meta_store *store;                /* const */
@@ -55,9 +65,23 @@ struct meta_leaf {
 	uint32_t pins;   /* writers between planning and completion */
 	/* dirty_lock: */
 	struct meta_leaf *dirty_next;
-	/* cache_lock of the pool: the clock of clean leaves */
-	struct meta_leaf *cache_prev, *cache_next;
-	_Atomic bool referenced; /* since the clock's hand passed */
+	struct cache_item item;
+};
+
+/* A piece of a chunk of the disk: these blocks of it are in this chunk of the pool. */
+struct view_piece {
+	uint32_t chunk;
+	uint16_t blocks;
+};
+
+/* What a layer and all below it show in one leaf; see view.c. Const, but for the item. */
+struct meta_view {
+	struct cache_item item;
+	struct meta_store *store;
+	uint64_t number;                 /* of the leaf */
+	uint64_t moves;                  /* the bucket's count of moves that it was made at */
+	uint16_t first[LEAF_CHUNKS + 1]; /* piece of each chunk */
+	struct view_piece pieces[];
 };
 
 #define ROW_LEAVES 128
@@ -66,11 +90,15 @@ struct meta_leaf {
 struct leaf_row {
 	_Atomic(struct meta_leaf *) leaf[ROW_LEAVES];
 };
+struct view_row {
+	_Atomic(struct meta_view *) view[ROW_LEAVES];
+};
 
 /* 64 GiB of disk: the index record in memory and the leaves that are in memory. */
 struct leaf_group {
 	_Atomic uint64_t present[GROUP_LEAVES / 64]; /* durable presence; MW sets, Q reads */
 	_Atomic(struct leaf_row *) rows[GROUP_ROWS];
+	_Atomic(struct view_row *) view_rows[GROUP_ROWS]; /* of a layer that others stand on */
 };
 
 /* Grows by replacement; the old one stays until the store goes, for readers that are still in it. */
@@ -85,6 +113,7 @@ struct leaf_load {
 	struct leaf_load *queue_next;
 	struct meta_store *store;
 	uint64_t number;
+	bool view; /* else the leaf */
 	struct meta_wait *waiters;
 };
 
@@ -99,7 +128,8 @@ struct meta_store {
 	_Atomic(struct meta_store *) parent;
 	_Atomic uint64_t overlap_bytes;
 	_Atomic(struct group_dir *) dir;
-	struct leaf_load *loads;                     /* lock: look-ups under way, one a leaf */
+	struct leaf_load *loads;                     /* lock: look-ups under way, one a leaf and one a view */
+	_Atomic uint64_t kept;                       /* items of it that requests keep; grows under lock */
 	struct meta_layer_record layer;              /* MW: as committed */
 	struct meta_layer_record layer_next;         /* MW: within a commit, or a release */
 	uint64_t release_serial;                     /* MW: of which release layer_next is ... */
@@ -273,7 +303,8 @@ struct range_table {
 };
 
 #define DISK_HASH 4096
-#define MOVE_BUCKETS 256
+/* Leaves 512 GiB apart share one: more than a fold passes in the time that a view is of use. */
+#define MOVE_BUCKETS 65536
 
 /* An adapter or a VTD; which, its table says. */
 struct target {
@@ -387,17 +418,19 @@ struct meta_pool {
 
 	/* Moves of entries between two stores: both leaves are copied before or after one. Taken before leaf locks. */
 	pthread_mutex_t move_lock;
-	/* Grows whenever entries move from one store to another; by leaf number. See meta_map_resolve. */
+	/* Grows whenever entries move from one store to another; by leaf number. See layer.c and view.c. */
 	_Atomic uint64_t move_counts[MOVE_BUCKETS];
 	_Atomic uint64_t moved_leaves;
 
 	/* Leaf cache. */
 	pthread_mutex_t cache_lock;
-	struct meta_leaf cache_clock; /* sentinel of the ring */
-	_Atomic uint64_t cached;
-	_Atomic uint64_t cache_tables;  /* bytes of groups and rows */
-	uint64_t cache_limit;           /* leaves' worth of memory */
-	_Atomic bool evicting;          /* BG knows that there are too many */
+	struct cache_item cache_clock;            /* cache_lock: sentinel of the ring */
+	struct cache_item cache_replaced;         /* cache_lock: of the ring of views that others took the place of */
+	_Atomic uint64_t cached_leaves, cached_views;
+	_Atomic uint64_t cached_bytes;            /* of both */
+	_Atomic uint64_t cache_tables;            /* bytes of groups and rows */
+	uint64_t cache_limit_bytes;               /* const */
+	_Atomic bool evicting;                    /* BG knows that there are too many */
 	_Atomic uint64_t evictions, lookups, misses;
 
 	/* Look-up threads. */
@@ -407,6 +440,7 @@ struct meta_pool {
 	pthread_t lookup_threads[8];
 	unsigned lookup_count;
 	bool lookup_stop;
+	unsigned lookup_participant; /* const; of the first one, or of who steps in their place */
 
 	/* BG. */
 	struct base_mailbox bg_box;
@@ -420,9 +454,10 @@ struct meta_pool {
 	bool fold_holds;                /* jobs_lock */
 	uint64_t last_job_id;           /* jobs_lock */
 	_Atomic uint64_t fold_rate;
+	struct meta_fold_totals folded; /* jobs_lock */
 	uint64_t rediscard_at; /* BG: chunk number from which free space is still to be discarded again; UINT32_MAX +
 				  1 = none */
-	struct meta_leaf *retired; /* BG: evicted leaves, by dirty_next */
+	struct cache_item *retired; /* BG: evicted items, by next */
 	uint64_t retired_epoch;
 	struct db_txn *bg_slot; /* BG: its read transaction */
 	struct meta_copy copy;  /* of the metadata, on the first pv */
@@ -466,14 +501,39 @@ void leaf_mark_dirty(struct meta_leaf *leaf);               /* leaf.lock */
 void leaf_set_logged(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index,
 		     meta_entry entry); /* leaf.lock */
 void leaf_account(struct meta_store *store, meta_entry before, meta_entry after);
-bool cache_is_over(struct meta_pool *pool);    /* any thread */
-void cache_evict_some(struct meta_pool *pool); /* BG */
 void pool_note_dirty(struct meta_pool *pool);
+struct leaf_row *store_row(struct leaf_group *group, uint64_t leaf_number); /* NULL: nothing of it is in memory */
+
+/* cache.c */
+void cache_init(struct meta_pool *pool, uint64_t limit_bytes);
+void cache_insert(struct meta_pool *pool, struct cache_item *item); /* store.lock */
+/* Others have taken its place: nobody finds it any more. In an epoch. */
+void cache_replace(struct meta_pool *pool, struct cache_item *item);
+/* The store goes, and nobody can reach it any more. */
+void cache_discard(struct meta_pool *pool, struct cache_item *item);
+void cache_discard_replaced(struct meta_store *store);
+bool cache_keep(struct meta_store *store, struct cache_item *item); /* store.lock; false: it is gone */
+uint64_t cache_evict(struct meta_pool *pool, uint64_t now_ns);      /* BG; returns when to come again, 0: never */
+void cache_done(struct meta_pool *pool);                            /* at close: what was evicted */
+
+/* view.c */
+/* In an epoch. NULL: there is none, or not of that count of moves. */
+struct meta_view *view_find(struct meta_store *store, uint64_t leaf_number, uint64_t moves);
+void view_take(const struct meta_view *view, unsigned index, uint16_t left, uint32_t sources[CHUNK_BLOCKS]);
+/* Reads what is needed, in an epoch; blocks. *ret is not in the store yet. Return: 0, negative errno. */
+int view_make(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, struct meta_view **ret);
+/* store.lock, in an epoch. Puts it into its place. False: no memory, it is freed. */
+bool view_install(struct meta_view *view);
+bool view_unlink(struct meta_view *view); /* BG: as part of an eviction */
+void view_row_free(struct meta_pool *pool, struct view_row *row);
 
 /* lookup.c */
 int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries);
 int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot,
 			struct meta_leaf **ret);                /* BG, CTL, replay: blocks */
+/* What is missing, now: CTL, in an epoch; it is kept, see meta_keep_end. Return: 0, also when it went again before it
+ * could be kept; negative errno. */
+int map_load_now(const struct meta_missing *missing, struct db_txn **slot, struct cache_item **ret_kept);
 bool lookup_step(struct meta_pool *pool, struct db_txn **slot); /* one look-up; false: none waiting */
 int lookup_start(struct meta_pool *pool, unsigned threads);
 void lookup_stop(struct meta_pool *pool);
@@ -564,6 +624,8 @@ void disk_window_return(struct meta_disk *disk);
 void disk_free(struct meta_disk *disk); /* BG, or at close */
 
 /* layer.c */
+/* The blocks of the chunk of the disk that lie below that byte. */
+uint16_t layer_blocks_below(uint64_t chunk_of_disk, uint64_t limit_bytes);
 void store_link(struct meta_store *store);                             /* catalog_lock; one reference */
 void store_put_locked(struct meta_store *store);                       /* catalog_lock */
 void store_put(struct meta_store *store);

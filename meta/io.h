@@ -16,6 +16,7 @@
 #include "meta/pool.h"
 #include "meta/pv.h"
 
+struct cache_item;
 struct head_switch;
 struct meta_leaf;
 struct meta_snapshot;
@@ -26,6 +27,7 @@ struct meta_wait {
 	struct base_msg msg;
 	struct base_mailbox *box;
 	int result; /* 0 or negative errno */
+	struct cache_item *kept; /* of a wait for a look-up: the caller's now, see meta_map_load; may be NULL */
 	/* meta's while waiting: */
 	struct base_msg to_meta;
 	struct meta_pool *pool;
@@ -79,16 +81,32 @@ enum { META_HOLE = 1, META_MISS = 2, META_BUSY = 3 };
  * must be read first, see meta_map_load.
  */
 int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret);
-/* Reads the leaf on a look-up thread and posts wait; many may wait for one. result: 0, -EBADMSG, -EIO, -ENOMEM.
- * Called in the epoch that the store was got in: it is what keeps a store below the head alive until then. */
-void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_wait *wait);
+/* What a look-up lacks: a leaf of the store, or the view of it, which is what the store and all layers below it show in
+ * that leaf. */
+struct meta_missing {
+	struct meta_store *store;
+	uint64_t leaf_number;
+	bool view;
+};
+/*
+ * Reads what is missing on a look-up thread and posts wait; many may wait for one. result: 0, -EBADMSG, -EIO, -ENOMEM.
+ * What was read is kept in memory for the caller (wait->kept) until meta_keep_end: however small the cache is, a
+ * request that keeps what it has asked for comes to an end. A kept leaf holds up nobody but its eviction. kept may be
+ * NULL: then the look-up is to be done again.
+ * Called in the epoch that the store was got in: it is what keeps a store below the head alive until then.
+ */
+void meta_map_load(const struct meta_missing *missing, struct meta_wait *wait);
+/* Any thread, in an epoch or not. */
+void meta_keep_end(struct cache_item *kept);
 /*
  * Where the blocks of one chunk of the disk are, as a reader of the store sees them, through all its layers:
  * ret_sources[b] for each block b in `want`: its chunk, 0 = it reads as zero. It is the same block of that chunk.
- * Return: 0; META_MISS: a leaf of *ret_missing must be read first (the same leaf number).
+ * At most two things have to be in memory for it, however many layers there are: the store's own leaf, and the view of
+ * its parent.
+ * Return: 0; META_MISS: *ret_missing must be read first.
  */
 int meta_map_resolve(struct meta_store *store, uint64_t chunk_of_disk, uint16_t want,
-		     uint32_t ret_sources[CHUNK_BLOCKS], struct meta_store **ret_missing);
+		     uint32_t ret_sources[CHUNK_BLOCKS], struct meta_missing *ret_missing);
 /* As meta_map_next_leaf, of the store and of all that shows through it. */
 uint64_t meta_map_next_visible(struct meta_store *store, uint64_t from);
 /*

@@ -7,7 +7,12 @@
  * bottom it reads as zero. Only a head is written. All layers of a pool are in
  * memory from open on; their indexes and leaves are read when somebody needs them.
  *
- * A look-up walks from the top down without locks, in a pinned epoch. The
+ * A look-up asks the store's own leaf, and for what that does not say the view of
+ * its parent (view.c), which is what all layers below show. Where there is no view
+ * yet it walks on itself for a few layers, as far as their leaves are in memory: so
+ * a disk whose snapshot was just taken reads on without a look-up.
+ *
+ * All of it goes without locks, in a pinned epoch. The
  * background moves entries from one store into its neighbour meanwhile (fold.c).
  * Downwards it sets the lower entry before it clears the upper one, so a walk
  * meets one or the other. Upwards a walk could pass the upper store before and
@@ -16,9 +21,9 @@
  *
  * References: a layer is held by the disk whose head it is, the snapshot that
  * names it, its children and the jobs that work on it. When the last one goes it
- * leaves the list; it is freed when the epoch has passed and no look-up of it is
- * under way, and only then lets go of its parent: a reader that is still in it
- * finds its way on.
+ * leaves the list; it is freed when the epoch has passed, no look-up of it is
+ * under way and nothing of it is kept, and only then lets go of its parent: a reader
+ * that is still in it finds its way on.
  *
  * Releasing: a layer without disk, name and children is dead. Its record says
  * so in the same transaction, its space is freed in slices, and its parent has
@@ -86,7 +91,7 @@ void store_set_parent(struct meta_store *store, struct meta_store *parent, uint6
 static bool is_done_with(struct meta_store *store)
 {
 	pthread_mutex_lock(&store->lock);
-	bool done = store->loads == NULL;
+	bool done = store->loads == NULL && atomic_load(&store->kept) == 0;
 	pthread_mutex_unlock(&store->lock);
 	return done && meta_epoch_drained(&store->pool->epochs, store->retired_epoch);
 }
@@ -148,7 +153,7 @@ bool meta_store_is_layered(struct meta_store *store)
 	return atomic_load_explicit(&store->parent, memory_order_acquire) != NULL;
 }
 
-static uint16_t blocks_below(uint64_t chunk_of_disk, uint64_t limit_bytes)
+uint16_t layer_blocks_below(uint64_t chunk_of_disk, uint64_t limit_bytes)
 {
 	uint64_t from = chunk_of_disk * CHUNK_BYTES;
 
@@ -161,7 +166,7 @@ uint16_t store_mask_below(struct meta_store *store, uint64_t chunk_of_disk)
 {
 	if (!atomic_load(&store->parent))
 		return 0;
-	return blocks_below(chunk_of_disk, atomic_load(&store->overlap_bytes));
+	return layer_blocks_below(chunk_of_disk, atomic_load(&store->overlap_bytes));
 }
 
 uint16_t meta_store_below(struct meta_store *store, uint64_t chunk_of_disk)
@@ -177,31 +182,61 @@ static uint16_t take_blocks(meta_entry entry, uint16_t left, uint32_t sources[CH
 	return left & (uint16_t) ~(meta_entry_valid(entry) | meta_entry_zero(entry));
 }
 
-static int walk_down(struct meta_store *store, uint64_t chunk_of_disk, uint16_t left, uint32_t sources[CHUNK_BLOCKS],
-		     struct meta_store **ret_missing)
+/* Layers that a reader walks through itself where there is no view. */
+#define WALK_LAYERS 4
+
+/* Down from `store`, a parent. Return: 0; META_MISS: a leaf is not in memory, or there are too many layers. */
+static int walk_down(struct meta_store *store, uint64_t chunk_of_disk, uint16_t left, uint32_t sources[CHUNK_BLOCKS])
 {
 	struct meta_leaf *leaf;
 
-	for (;;) {
+	for (unsigned layers = 0; layers < WALK_LAYERS; layers++) {
 		int rc = meta_map_find(store, chunk_of_disk / LEAF_CHUNKS, &leaf);
-		if (rc == META_MISS) {
-			*ret_missing = store;
+		if (rc == META_MISS)
 			return rc;
-		}
 		if (rc == 0)
 			left = take_blocks(meta_leaf_entry(leaf, (unsigned)(chunk_of_disk % LEAF_CHUNKS)), left,
 					   sources);
 		struct meta_store *parent = atomic_load_explicit(&store->parent, memory_order_acquire);
 		if (left && parent)
-			left &= blocks_below(chunk_of_disk, atomic_load(&store->overlap_bytes));
+			left &= layer_blocks_below(chunk_of_disk, atomic_load(&store->overlap_bytes));
 		if (!left || !parent)
 			return 0;
 		store = parent;
 	}
+	return META_MISS;
+}
+
+static int look(struct meta_store *store, uint64_t chunk_of_disk, uint16_t left, uint64_t moves,
+		uint32_t sources[CHUNK_BLOCKS], struct meta_missing *ret_missing)
+{
+	uint64_t number = chunk_of_disk / LEAF_CHUNKS;
+	unsigned index = (unsigned)(chunk_of_disk % LEAF_CHUNKS);
+	struct meta_leaf *leaf;
+	int rc = meta_map_find(store, number, &leaf);
+
+	if (rc == META_MISS) {
+		*ret_missing = (struct meta_missing){ .store = store, .leaf_number = number };
+		return rc;
+	}
+	if (rc == 0)
+		left = take_blocks(meta_leaf_entry(leaf, index), left, sources);
+	struct meta_store *parent = atomic_load_explicit(&store->parent, memory_order_acquire);
+	if (left && parent)
+		left &= layer_blocks_below(chunk_of_disk, atomic_load(&store->overlap_bytes));
+	if (!left || !parent)
+		return 0;
+	struct meta_view *view = view_find(parent, number, moves);
+	if (view) {
+		view_take(view, index, left, sources);
+		return 0;
+	}
+	*ret_missing = (struct meta_missing){ .store = parent, .leaf_number = number, .view = true };
+	return walk_down(parent, chunk_of_disk, left, sources);
 }
 
 int meta_map_resolve(struct meta_store *store, uint64_t chunk_of_disk, uint16_t want,
-		     uint32_t ret_sources[CHUNK_BLOCKS], struct meta_store **ret_missing)
+		     uint32_t ret_sources[CHUNK_BLOCKS], struct meta_missing *ret_missing)
 {
 	_Atomic uint64_t *moves = &store->pool->move_counts[chunk_of_disk / LEAF_CHUNKS % MOVE_BUCKETS];
 
@@ -210,7 +245,7 @@ int meta_map_resolve(struct meta_store *store, uint64_t chunk_of_disk, uint16_t 
 		for (unsigned b = 0; b < CHUNK_BLOCKS; b++)
 			if (want >> b & 1)
 				ret_sources[b] = 0;
-		int rc = walk_down(store, chunk_of_disk, want, ret_sources, ret_missing);
+		int rc = look(store, chunk_of_disk, want, before, ret_sources, ret_missing);
 		atomic_thread_fence(memory_order_seq_cst);
 		if (rc != 0 || atomic_load(moves) == before)
 			return rc;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Look-ups: reading a leaf that is not in memory.
+ * Look-ups: reading a leaf, or making a view, that is not in memory.
  *
  * LMDB can fault on a cold page, so a queue thread never looks itself. It hands
  * the leaf's number over and is told when the leaf is there; any number of
- * requests wait for one look-up of a leaf (store.loads).
+ * requests wait for one look-up of a leaf, or of a view (store.loads). What was
+ * read for a request is kept for it (cache.c).
  *
  * Absence is data too: index record and leaf are read in one transaction, so a
  * presence bit without a leaf, or a leaf without its bit, is corruption and is
@@ -66,6 +67,7 @@ int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **sl
 
 	if (rc < 0)
 		return rc;
+	atomic_fetch_add_explicit(&store->pool->lookups, 1, memory_order_relaxed);
 	rc = read_in(*slot, store, leaf_number, entries);
 	db_read_end(*slot);
 	if (db_is_dead(store->pool->env)) {
@@ -104,11 +106,11 @@ int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct d
 
 /* ---- requests that wait ------------------------------------------------------------------- */
 
-static struct leaf_load *load_under_way(struct meta_store *store, uint64_t leaf_number)
+static struct leaf_load *load_under_way(const struct meta_missing *missing)
 {
-	struct leaf_load *load = store->loads;
+	struct leaf_load *load = missing->store->loads;
 
-	while (load && load->number != leaf_number)
+	while (load && (load->number != missing->leaf_number || load->view != missing->view))
 		load = load->next;
 	return load;
 }
@@ -123,59 +125,119 @@ static void enqueue(struct meta_pool *pool, struct leaf_load *load)
 	pthread_mutex_unlock(&pool->lookup_lock);
 }
 
-void meta_map_load(struct meta_store *store, uint64_t leaf_number, struct meta_wait *wait)
+static struct leaf_load *load_new(const struct meta_missing *missing)
 {
+	struct leaf_load *load = calloc(1, sizeof(*load));
+
+	if (!load)
+		return NULL;
+	*load = (struct leaf_load){ .store = missing->store,
+				    .number = missing->leaf_number,
+				    .view = missing->view,
+				    .next = missing->store->loads };
+	missing->store->loads = load;
+	return load;
+}
+
+/* store.lock. False: it is still missing. *ret is NULL when there is nothing to be kept: a hole. */
+static bool find_item(const struct meta_missing *missing, struct cache_item **ret)
+{
+	struct meta_store *store = missing->store;
 	struct meta_leaf *leaf;
-	struct leaf_load *fresh = NULL;
+
+	*ret = NULL;
+	if (missing->view) {
+		uint64_t moves = atomic_load(&store->pool->move_counts[missing->leaf_number % MOVE_BUCKETS]);
+		struct meta_view *view = view_find(store, missing->leaf_number, moves);
+		if (view)
+			*ret = &view->item;
+		return view;
+	}
+	int rc = meta_map_find(store, missing->leaf_number, &leaf);
+	if (rc == 0)
+		*ret = &leaf->item;
+	return rc != META_MISS;
+}
+
+/* store.lock, in an epoch. What was missing and has come in since is kept for who asks. */
+static bool keep_item(const struct meta_missing *missing, struct cache_item **ret_kept)
+{
+	bool found = find_item(missing, ret_kept);
+
+	if (*ret_kept && !cache_keep(missing->store, *ret_kept)) {
+		*ret_kept = NULL;
+		return false; /* it is just being evicted */
+	}
+	return found;
+}
+
+void meta_map_load(const struct meta_missing *missing, struct meta_wait *wait)
+{
+	struct meta_store *store = missing->store;
+	struct leaf_load *load = NULL, *fresh = NULL;
 
 	atomic_fetch_add_explicit(&store->pool->misses, 1, memory_order_relaxed);
 	pthread_mutex_lock(&store->lock);
 	/* It may have come in since the caller missed it: then planning anew finds it. */
-	int rc = meta_map_find(store, leaf_number, &leaf);
-	if (rc == META_MISS) {
-		struct leaf_load *load = load_under_way(store, leaf_number);
-		if (!load && (fresh = calloc(1, sizeof(*fresh)))) {
-			*fresh = (struct leaf_load){ .store = store, .number = leaf_number, .next = store->loads };
-			store->loads = load = fresh;
-		}
+	bool there = keep_item(missing, &wait->kept);
+	if (!there) {
+		load = load_under_way(missing);
+		if (!load)
+			load = fresh = load_new(missing);
 		if (load) {
 			wait->next = load->waiters;
 			load->waiters = wait;
 		}
-		rc = load ? META_MISS : -ENOMEM;
 	}
 	pthread_mutex_unlock(&store->lock);
-	if (rc != META_MISS)
-		wait_post(wait, rc < 0 ? rc : 0);
+	if (there || !load)
+		wait_post(wait, there ? 0 : -ENOMEM);
 	else if (fresh)
 		enqueue(store->pool, fresh);
 }
 
+/* store.lock. Each one that waits keeps what was read. */
+static void keep_for_all(const struct meta_missing *missing, struct meta_wait *waiters)
+{
+	for (; waiters; waiters = waiters->next)
+		(void)keep_item(missing, &waiters->kept);
+}
+
 /* A commit of the store since the leaf was read may have changed it: then it is not installed, and who waits asks
- * again. */
-static void finish(struct leaf_load *load, const meta_entry *entries, uint64_t commits, int rc)
+ * again. The same goes for a view and a fold, but there it is the finder who sees it. */
+static int install(const struct leaf_load *load, const meta_entry *entries, struct meta_view *view, uint64_t commits)
 {
 	struct meta_store *store = load->store;
 	struct meta_leaf *leaf;
-	struct leaf_load **at = &store->loads;
 
-	pthread_mutex_lock(&store->lock);
-	if (rc == 0 && atomic_load(&store->commits) == commits &&
-	    meta_map_find(store, load->number, &leaf) == META_MISS && !store_install(store, load->number, entries))
-		rc = -ENOMEM;
+	if (view)
+		return view_install(view) ? 0 : -ENOMEM;
+	if (atomic_load(&store->commits) != commits || meta_map_find(store, load->number, &leaf) != META_MISS)
+		return 0;
+	return store_install(store, load->number, entries) ? 0 : -ENOMEM;
+}
+
+static void finish(struct leaf_load *load, const meta_entry *entries, struct meta_view *view, uint64_t commits, int rc)
+{
+	struct meta_missing missing = { .store = load->store, .leaf_number = load->number, .view = load->view };
+	struct leaf_load **at = &load->store->loads;
+
+	pthread_mutex_lock(&missing.store->lock);
+	if (rc == 0)
+		rc = install(load, entries, view, commits);
 	while (*at != load)
 		at = &(*at)->next;
 	*at = load->next;
 	struct meta_wait *waiters = load->waiters;
-	pthread_mutex_unlock(&store->lock);
+	if (rc == 0)
+		keep_for_all(&missing, waiters);
+	pthread_mutex_unlock(&missing.store->lock);
 	free(load);
 	wait_post_all(&waiters, rc);
 }
 
-bool lookup_step(struct meta_pool *pool, struct db_txn **slot)
+static struct leaf_load *take_first(struct meta_pool *pool)
 {
-	meta_entry entries[LEAF_CHUNKS];
-
 	pthread_mutex_lock(&pool->lookup_lock);
 	struct leaf_load *load = pool->lookup_head;
 	if (load) {
@@ -184,13 +246,64 @@ bool lookup_step(struct meta_pool *pool, struct db_txn **slot)
 			pool->lookup_tail = &pool->lookup_head;
 	}
 	pthread_mutex_unlock(&pool->lookup_lock);
+	return load;
+}
+
+/* In an epoch of its own: a view is made of leaves in memory too, and layers come and go. */
+static bool step(struct meta_pool *pool, struct db_txn **slot, unsigned participant)
+{
+	struct leaf_load *load = take_first(pool);
+	meta_entry entries[LEAF_CHUNKS];
+	struct meta_view *view = NULL;
+
 	if (!load)
 		return false;
+	uint64_t epoch = meta_epoch_enter(&pool->epochs, participant);
 	uint64_t commits = atomic_load(&load->store->commits);
-	atomic_fetch_add_explicit(&pool->lookups, 1, memory_order_relaxed);
-	int rc = leaf_read(load->store, load->number, slot, entries);
-	finish(load, entries, commits, rc);
+	int rc = load->view ? view_make(load->store, load->number, slot, &view)
+			    : leaf_read(load->store, load->number, slot, entries);
+	finish(load, entries, view, commits, rc);
+	meta_epoch_leave(&pool->epochs, participant, epoch);
 	return true;
+}
+
+bool lookup_step(struct meta_pool *pool, struct db_txn **slot)
+{
+	return step(pool, slot, pool->lookup_participant);
+}
+
+/* ---- who can wait ------------------------------------------------------------------------- */
+
+static int load_view_now(const struct meta_missing *missing, struct db_txn **slot, struct cache_item **ret_kept)
+{
+	struct meta_store *store = missing->store;
+	struct meta_view *view;
+	int rc = view_make(store, missing->leaf_number, slot, &view);
+
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&store->lock);
+	rc = view_install(view) ? 0 : -ENOMEM;
+	if (rc == 0)
+		(void)keep_item(missing, ret_kept);
+	pthread_mutex_unlock(&store->lock);
+	return rc;
+}
+
+int map_load_now(const struct meta_missing *missing, struct db_txn **slot, struct cache_item **ret_kept)
+{
+	struct meta_leaf *leaf;
+
+	*ret_kept = NULL;
+	if (missing->view)
+		return load_view_now(missing, slot, ret_kept);
+	int rc = store_load_leaf_now(missing->store, missing->leaf_number, slot, &leaf);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&missing->store->lock);
+	(void)keep_item(missing, ret_kept);
+	pthread_mutex_unlock(&missing->store->lock);
+	return 0;
 }
 
 /* ---- threads ------------------------------------------------------------------------------ */
@@ -199,9 +312,10 @@ static void *lookup_main(void *arg)
 {
 	struct meta_pool *pool = arg;
 	struct db_txn *slot = NULL;
+	unsigned participant = meta_epoch_join(&pool->epochs);
 
 	for (;;) {
-		while (lookup_step(pool, &slot))
+		while (step(pool, &slot, participant))
 			;
 		pthread_mutex_lock(&pool->lookup_lock);
 		while (!pool->lookup_head && !pool->lookup_stop)

@@ -13,9 +13,7 @@
  *   leaf in memory                what it says, whatever the bit says
  *
  * States of a leaf: clean -> dirty (an entry changed) -> committing (copied; may be
- * dirty again) -> clean. Only a clean leaf that nobody has pinned is evicted:
- * taken out of its slot, and freed when the epoch has passed, since a reader may
- * still be in it.
+ * dirty again) -> clean. Only a clean leaf that nobody has pinned is evicted (cache.c).
  *
  * One change (leaf_set_logged), all under leaf.lock: append the restart record,
  * store the entry, put the leaf on the dirty list, then free what was dropped,
@@ -60,18 +58,12 @@ static void group_free(struct meta_pool *pool, struct leaf_group *group)
 		struct leaf_row *row = atomic_load(&group->rows[r]);
 		for (unsigned i = 0; row && i < ROW_LEAVES; i++) {
 			struct meta_leaf *leaf = atomic_load(&row->leaf[i]);
-			if (leaf) {
-				atomic_fetch_sub(&pool->cached, 1);
-				pthread_mutex_lock(&pool->cache_lock);
-				leaf->cache_prev->cache_next = leaf->cache_next;
-				leaf->cache_next->cache_prev = leaf->cache_prev;
-				pthread_mutex_unlock(&pool->cache_lock);
-				pthread_mutex_destroy(&leaf->lock);
-				free(leaf);
-			}
+			if (leaf)
+				cache_discard(pool, &leaf->item);
 		}
 		atomic_fetch_sub(&pool->cache_tables, row ? sizeof(*row) : 0);
 		free(row);
+		view_row_free(pool, atomic_load(&group->view_rows[r]));
 	}
 	atomic_fetch_sub(&pool->cache_tables, group ? sizeof(*group) : 0);
 	free(group);
@@ -84,6 +76,7 @@ void store_free(struct meta_store *store)
 
 	for (uint64_t g = 0; dir && g < dir->count; g++)
 		group_free(store->pool, atomic_load(&dir->groups[g]));
+	cache_discard_replaced(store);
 	while (dir) {
 		struct group_dir *older = dir->older;
 		free(dir);
@@ -249,12 +242,16 @@ int store_load_index(struct meta_store *store, struct base_error *err)
 
 /* ---- leaves ------------------------------------------------------------------------------- */
 
+struct leaf_row *store_row(struct leaf_group *group, uint64_t leaf_number)
+{
+	return atomic_load_explicit(&group->rows[leaf_number % GROUP_LEAVES / ROW_LEAVES], memory_order_acquire);
+}
+
 static struct meta_leaf *leaf_in_memory(struct leaf_group *group, uint64_t leaf_number)
 {
-	uint64_t i = leaf_number % GROUP_LEAVES;
-	struct leaf_row *row = atomic_load_explicit(&group->rows[i / ROW_LEAVES], memory_order_acquire);
+	struct leaf_row *row = store_row(group, leaf_number);
 
-	return row ? atomic_load_explicit(&row->leaf[i % ROW_LEAVES], memory_order_acquire) : NULL;
+	return row ? atomic_load_explicit(&row->leaf[leaf_number % ROW_LEAVES], memory_order_acquire) : NULL;
 }
 
 int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_leaf **ret)
@@ -267,8 +264,8 @@ int meta_map_find(struct meta_store *store, uint64_t leaf_number, struct meta_le
 	struct meta_leaf *leaf = leaf_in_memory(group, leaf_number);
 	if (!leaf)
 		return group_has(group, leaf_number) ? META_MISS : META_HOLE;
-	if (!atomic_load_explicit(&leaf->referenced, memory_order_relaxed))
-		atomic_store_explicit(&leaf->referenced, true, memory_order_relaxed);
+	if (!atomic_load_explicit(&leaf->item.referenced, memory_order_relaxed))
+		atomic_store_explicit(&leaf->item.referenced, true, memory_order_relaxed);
 	*ret = leaf;
 	return 0;
 }
@@ -298,19 +295,13 @@ struct meta_leaf *store_install(struct meta_store *store, uint64_t leaf_number, 
 	leaf->store = store;
 	leaf->number = leaf_number;
 	pthread_mutex_init(&leaf->lock, NULL);
-	atomic_init(&leaf->referenced, true);
+	leaf->item.bytes = META_LEAF_MEMORY_BYTES;
+	atomic_init(&leaf->item.referenced, true);
 	for (unsigned i = 0; entries && i < LEAF_CHUNKS; i++)
 		atomic_init(&leaf->entries[i], entries[i]);
-	pthread_mutex_lock(&pool->cache_lock);
-	leaf->cache_next = &pool->cache_clock;
-	leaf->cache_prev = pool->cache_clock.cache_prev;
-	leaf->cache_prev->cache_next = leaf;
-	pool->cache_clock.cache_prev = leaf;
-	pthread_mutex_unlock(&pool->cache_lock);
-	atomic_fetch_add(&pool->cached, 1);
-	if (cache_is_over(pool) && !atomic_exchange(&pool->evicting, true))
-		base_park_wake(&pool->bg_park); /* a load that only reads makes no commit that would wake it */
+	/* First into its place: what eviction meets on the ring is in its place, or was. */
 	atomic_store_explicit(&row->leaf[leaf_number % ROW_LEAVES], leaf, memory_order_release);
+	cache_insert(pool, &leaf->item);
 	return leaf;
 }
 
@@ -519,59 +510,4 @@ void meta_change_unreserve(struct meta_pool *pool, unsigned slots)
 bool meta_change_is_throttled(struct meta_pool *pool)
 {
 	return atomic_load_explicit(&pool->dirty_count, memory_order_relaxed) >= 2 * pool_commit_leaves(pool);
-}
-
-/* ---- eviction ----------------------------------------------------------------------------- */
-
-/* What leads to the leaves counts too, and stays as long as the store; but a quarter is always for leaves. */
-bool cache_is_over(struct meta_pool *pool)
-{
-	uint64_t limit = pool->cache_limit * META_LEAF_MEMORY_BYTES, tables = atomic_load(&pool->cache_tables);
-
-	return atomic_load(&pool->cached) * META_LEAF_MEMORY_BYTES > MAX(limit - MIN(tables, limit), limit / 4);
-}
-
-/* Takes the leaf out of its slot when it is clean and unpinned. cache_lock is held; the order store.lock > leaf.lock
- * forbids taking store.lock here, so the slot is cleared by compare-and-swap and insertion looks at the slot again
- * under store.lock. */
-static bool evict(struct meta_leaf *leaf)
-{
-	struct leaf_group *group = store_group(leaf->store, leaf->number >> GROUP_SHIFT);
-	struct leaf_row *row = atomic_load(&group->rows[leaf->number % GROUP_LEAVES / ROW_LEAVES]);
-
-	pthread_mutex_lock(&leaf->lock);
-	bool ok = !leaf->dirty && !leaf->committing && !leaf->folding && leaf->pins == 0;
-	if (ok) {
-		leaf->evicted = true;
-		atomic_store_explicit(&row->leaf[leaf->number % ROW_LEAVES], NULL, memory_order_release);
-	}
-	pthread_mutex_unlock(&leaf->lock);
-	return ok;
-}
-
-/* BG. One sweep of the clock's hand over at most this many leaves, so that nobody waits long for cache_lock. */
-#define EVICT_SWEEP 1024
-
-void cache_evict_some(struct meta_pool *pool)
-{
-	pthread_mutex_lock(&pool->cache_lock);
-	for (unsigned i = 0; i < EVICT_SWEEP && cache_is_over(pool); i++) {
-		struct meta_leaf *leaf = pool->cache_clock.cache_next;
-		if (leaf == &pool->cache_clock)
-			break;
-		leaf->cache_prev->cache_next = leaf->cache_next;
-		leaf->cache_next->cache_prev = leaf->cache_prev;
-		if (atomic_exchange(&leaf->referenced, false) || !evict(leaf)) {
-			leaf->cache_next = &pool->cache_clock;
-			leaf->cache_prev = pool->cache_clock.cache_prev;
-			leaf->cache_prev->cache_next = leaf;
-			pool->cache_clock.cache_prev = leaf;
-			continue;
-		}
-		atomic_fetch_sub(&pool->cached, 1);
-		atomic_fetch_add_explicit(&pool->evictions, 1, memory_order_relaxed);
-		leaf->dirty_next = pool->retired;
-		pool->retired = leaf;
-	}
-	pthread_mutex_unlock(&pool->cache_lock);
 }

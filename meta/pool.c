@@ -280,9 +280,10 @@ static void copy_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 
 static void cache_figures(struct meta_pool *pool, struct meta_pool_info *ret)
 {
-	ret->cached_leaves = atomic_load(&pool->cached);
-	ret->cache_limit_bytes = pool->cache_limit * META_LEAF_MEMORY_BYTES;
-	ret->cache_bytes = ret->cached_leaves * META_LEAF_MEMORY_BYTES + atomic_load(&pool->cache_tables);
+	ret->cached_leaves = atomic_load(&pool->cached_leaves);
+	ret->cached_views = atomic_load(&pool->cached_views);
+	ret->cache_limit_bytes = pool->cache_limit_bytes;
+	ret->cache_bytes = atomic_load(&pool->cached_bytes) + atomic_load(&pool->cache_tables);
 	ret->cache_misses = atomic_load_explicit(&pool->misses, memory_order_relaxed);
 	ret->cache_lookups = atomic_load_explicit(&pool->lookups, memory_order_relaxed);
 	ret->cache_evictions = atomic_load_explicit(&pool->evictions, memory_order_relaxed);
@@ -305,6 +306,9 @@ void meta_pool_info(struct meta_pool *pool, struct meta_pool_info *ret)
 	ret->commit_ns_max = atomic_load(&pool->commit_ns_max);
 	ret->dirty_leaves = atomic_load(&pool->dirty_count);
 	cache_figures(pool, ret);
+	pthread_mutex_lock(&pool->jobs_lock);
+	ret->folded = pool->folded;
+	pthread_mutex_unlock(&pool->jobs_lock);
 	if (db_usage(pool->env, &usage) == 0) {
 		ret->meta_used_bytes = usage.used_bytes;
 		ret->bad_records = usage.bad_records;

@@ -81,6 +81,11 @@ int meta_pool_holder_pid(const char *dir);
 
 /* ---- what it is --------------------------------------------------------------------------- */
 
+/* What folds have done since the open. */
+struct meta_fold_totals {
+	uint64_t folds, leaves, chunks_moved, blocks_copied, chunks_freed;
+};
+
 struct meta_pool_info {
 	struct base_uuid uuid;
 	char name[NAME_BYTES_MAX + 1];
@@ -94,9 +99,10 @@ struct meta_pool_info {
 	uint64_t pvs;
 	uint64_t commits; /* since open */
 	uint64_t commit_ns_last, commit_ns_max;
-	uint64_t dirty_leaves, cached_leaves;
+	uint64_t dirty_leaves, cached_leaves, cached_views;
 	/* The map in memory. misses: requests that had to wait for a leaf; lookups: leaves that were read for them. */
 	uint64_t cache_bytes, cache_limit_bytes, cache_misses, cache_lookups, cache_evictions;
+	struct meta_fold_totals folded;
 	uint64_t meta_used_bytes; /* of LMDB */
 	/* The copy of the metadata on the first pv. */
 	bool copy_is_there;

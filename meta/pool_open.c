@@ -468,8 +468,8 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	pool->read_only = args->read_only;
 	pool->no_threads = args->no_threads;
 	pool->copy.off = args->no_copy;
-	pool->cache_limit = args->leaf_cache_leaves ? args->leaf_cache_leaves : META_CACHE_LEAVES;
-	pool->cache_clock.cache_prev = pool->cache_clock.cache_next = &pool->cache_clock;
+	cache_init(pool, (args->leaf_cache_leaves ? args->leaf_cache_leaves : META_CACHE_LEAVES) *
+				 META_LEAF_MEMORY_BYTES);
 	pool->lookup_tail = &pool->lookup_head;
 	pool->rediscard_at = (uint64_t)UINT32_MAX + 1;
 	for (unsigned i = 0; i < POOL_PVS_MAX; i++)
@@ -477,12 +477,12 @@ static void init(struct meta_pool *pool, const struct meta_pool_open_args *args)
 	atomic_init(&pool->commit_open, 1);
 	meta_epochs_init(&pool->epochs);
 	pool->ctl_participant = meta_epoch_join(&pool->epochs);
+	pool->lookup_participant = meta_epoch_join(&pool->epochs);
 	pthread_mutex_init(&pool->ctl_epoch_lock, NULL);
 	pthread_mutex_init(&pool->move_lock, NULL);
 	pthread_mutex_init(&pool->sync_lock, NULL);
 	pthread_mutex_init(&pool->catalog_lock, NULL);
 	pthread_mutex_init(&pool->dirty_lock, NULL);
-	pthread_mutex_init(&pool->cache_lock, NULL);
 	pthread_mutex_init(&pool->lookup_lock, NULL);
 	pthread_mutex_init(&pool->jobs_lock, NULL);
 	pthread_cond_init(&pool->lookup_cond, NULL);
@@ -503,12 +503,7 @@ static void destroy(struct meta_pool *pool)
 {
 	base_mailbox_run(&pool->bg_box); /* disks whose last reference went */
 	catalog_free(pool);
-	while (pool->retired) {
-		struct meta_leaf *leaf = pool->retired;
-		pool->retired = leaf->dirty_next;
-		pthread_mutex_destroy(&leaf->lock);
-		free(leaf);
-	}
+	cache_done(pool);
 	restart_close(pool->log);
 	reserve_close(pool);
 	for (unsigned i = 0; i < POOL_PVS_MAX; i++)

@@ -4,10 +4,13 @@
  * random interleaving of every thread's steps, and the power (or the process)
  * gone at a random event. One child process a case; a case is its seed.
  *
- *   model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--receive] [--soak REQUESTS] [--verbose]
+ *   model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--receive] [--deep] [--soak REQUESTS]
+ *         [--verbose]
  *
  * --receive: disks are taken over by clones too, as `bdfs receive` does. --soak: one case of up to 64 disks and 500
  * snapshots that goes on, from one cut or kill to the next, until so many requests have been answered.
+ * --deep: the first disk has forty snapshots, one above the other, before it begins, and the cache of maps has room
+ * for two leaves: far fewer than the requests in flight ask for.
  *
  * A case: make a pool and three disks; run; end it at event number `stop`;
  * open what is left; check the metadata; read every sector of every disk and let
@@ -49,6 +52,12 @@ static const struct scale large = { .disks = DISKS_MAX,
 				    .cache_leaves = 300,
 				    .rarely = 2,
 				    .receives = true };
+static const struct scale deep = { .disks = 3,
+				   .snaps = 64,
+				   .disk_sectors = 24 * MIB / SECTOR,
+				   .cache_leaves = 8, /* a quarter of it: the tables count too */
+				   .rarely = 1,
+				   .deep = 40 };
 #define SOAK_STEPS 60000 /* between two ends, at most */
 
 /* ---- random, time, the end ---------------------------------------------------------------- */
@@ -213,13 +222,13 @@ static void one_step(struct sim *sim, struct db_txn **slot)
 		lookup_step(sim->pool, slot);
 	else if (dice < 980)
 		background(sim);
-	else if (dice < 993)
+	else if (dice < (sim->scale.deep ? 984 : 993))
 		base_mailbox_run(&sim->ctl_box);
 	else if (sim->scale.rarely > 1 && below(sim, sim->scale.rarely) != 0)
 		return;
 	else if (dice < 998)
 		snaps_step(sim);
-	else
+	else if (!sim->scale.deep)
 		replace_disk(sim, &sim->disks[below(sim, sim->scale.disks)]);
 }
 
@@ -339,6 +348,7 @@ void read_now(struct sim *sim, struct ioc_bd *bd, const char *name, uint64_t fir
 	static struct ioc_request req;
 	struct iovec iov = { buf, count * SECTOR };
 	struct db_txn *slot = NULL;
+	unsigned turns = 0;
 	int result = 1;
 
 	req = (struct ioc_request){ .op = IOC_OP_READ,
@@ -352,9 +362,13 @@ void read_now(struct sim *sim, struct ioc_bd *bd, const char *name, uint64_t fir
 				    .ctx = &result };
 	ioc_bd_submit(&req);
 	while (result == 1) {
+		if (++turns > 2000000)
+			sim_fail(sim, "reading all of %s hangs", name);
 		turn(sim);
 		sim_device_complete_one(&sim->device);
 		lookup_step(sim->pool, &slot);
+		if (sim->scale.deep) /* whatever it may, between any two look-ups */
+			(void)cache_evict(sim->pool, base_clock_ns());
 	}
 	db_read_free(slot);
 	if (result < 0)
@@ -478,6 +492,8 @@ static void make_pool(struct sim *sim)
 
 	sim->copy_every = copy_every[below(sim, 3)];
 	uint64_t bytes = sizes[sim->scale.disks > 3 ? 3 : below(sim, 3)];
+	if (sim->scale.deep)
+		bytes = 48 * MIB;
 	sim_device_init(&sim->device, bytes, below(sim, 4) ? 512 : 4096, random_of_device, event, sim);
 	must(sim, meta_pool_create(&args, &err), &err, "making the pool");
 	open_pool(sim);
@@ -518,7 +534,7 @@ static void run(struct sim *sim, uint64_t steps)
 struct options {
 	uint64_t seed, steps, soak;
 	enum ending ending;
-	bool receives, verbose;
+	bool receives, deep, verbose;
 };
 
 static void say_how_far(const struct sim *sim)
@@ -551,16 +567,31 @@ static void soak(struct sim *sim, uint64_t requests)
 	}
 }
 
+/* Some writes, a snapshot, and so on. */
+static void build_deep(struct sim *sim)
+{
+	struct db_txn *slot = NULL;
+
+	while (sim->snaps_taken < sim->scale.deep) {
+		for (unsigned i = 0; i < 100; i++)
+			one_step(sim, &slot);
+		if (!sim->taking)
+			snaps_take(sim);
+		drain(sim);
+	}
+	db_read_free(slot);
+}
+
 static int run_case(const char *scratch, const struct options *options)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
 
-	sim->scale = options->soak ? large : small;
+	sim->scale = options->soak ? large : options->deep ? deep : small;
 	sim->scale.receives |= options->receives;
 	sim->seed = sim->state = options->seed;
 	sim->ending = options->ending;
 	sim->verbose = options->verbose;
-	sim->again = options->soak ? "--soak" : options->receives ? "--receive" : "";
+	sim->again = options->soak ? "--soak" : options->receives ? "--receive" : options->deep ? "--deep" : "";
 	base_log_set_level(options->verbose && !options->soak ? BASE_LOG_INFO : BASE_LOG_ERROR);
 	for (unsigned i = 0; i < 2; i++) {
 		snprintf(sim->dir[i], sizeof(sim->dir[i]), "%s/%u", scratch, i);
@@ -571,6 +602,7 @@ static int run_case(const char *scratch, const struct options *options)
 		sim->slots[i].buf = malloc(IO_SECTORS_MAX * SECTOR);
 	}
 	make_pool(sim);
+	build_deep(sim);
 	for (unsigned round = 0; !options->soak && round < 2; round++)
 		run(sim, options->steps);
 	soak(sim, options->soak);
@@ -617,8 +649,8 @@ static int run_in_child(const struct options *options)
 	remove_tree(scratch);
 	if (WIFSIGNALED(status)) {
 		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64
-		       " --cases 1 --verbose\n",
-		       options->seed, WTERMSIG(status), options->seed);
+		       " --cases 1%s --verbose\n",
+		       options->seed, WTERMSIG(status), options->seed, options->deep ? " --deep" : "");
 		return 1;
 	}
 	return WEXITSTATUS(status);
@@ -626,8 +658,8 @@ static int run_in_child(const struct options *options)
 
 static void usage(void)
 {
-	fprintf(stderr, "model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--receive] [--soak REQUESTS] "
-			"[--verbose]\n");
+	fprintf(stderr, "model [--seed N] [--cases N] [--steps N] [--mode cut|kill|none] [--receive] [--deep] "
+			"[--soak REQUESTS] [--verbose]\n");
 	exit(2);
 }
 
@@ -645,6 +677,8 @@ static void parse(int argc, char **argv, struct options *options, uint64_t *case
 			options->verbose = true;
 		else if (strcmp(argv[i], "--receive") == 0)
 			options->receives = true;
+		else if (strcmp(argv[i], "--deep") == 0)
+			options->deep = true;
 		else if (!value)
 			usage();
 		else if (strcmp(argv[i], "--seed") == 0)

@@ -72,6 +72,7 @@ struct scale {
 	uint64_t cache_leaves;
 	unsigned rarely; /* one of so many of the steps that take, clone, remove ... is made */
 	bool receives;   /* disks are taken over, too (receive.c) */
+	unsigned deep;   /* layers that the first disk begins with; then snapshots are mostly removed: folds; 0: none */
 };
 
 /* What `bdfs receive` does, under way: a hidden clone of a snapshot, which a disk takes over in the end. */
@@ -130,6 +131,7 @@ static inline uint64_t size_sectors(const struct disk *disk)
 void requests_submit(struct sim *sim); /* one, if there is room: whatever the dice say */
 
 /* snaps.c */
+void snaps_take(struct sim *sim); /* begins to */
 void snaps_step(struct sim *sim); /* takes, clones, rolls back, removes: whatever the dice say */
 void snaps_read(struct sim *sim, struct slot *slot, struct snap *snap);
 void snaps_judge_read(struct slot *slot);

@@ -208,9 +208,12 @@ struct snap *snaps_free_one(struct sim *sim)
 	return NULL;
 }
 
-static void take(struct sim *sim)
+void snaps_take(struct sim *sim)
 {
 	unsigned count = 0, want = 1 + (unsigned)below(sim, 1 + below(sim, sim->scale.disks));
+
+	if (sim->scale.deep)
+		want = 1;
 
 	if (sim->taking)
 		return;
@@ -218,7 +221,7 @@ static void take(struct sim *sim)
 	unsigned first = sim->scale.disks > 3 && below(sim, 2) ? (unsigned)below(sim, sim->scale.disks) : 0;
 	for (unsigned d = first; d < sim->scale.disks && count < want; d++) {
 		struct snap *snap = snaps_free_one(sim);
-		if (!snap || (want < sim->scale.disks && below(sim, 2)))
+		if (!snap || (!sim->scale.deep && want < sim->scale.disks && below(sim, 2)))
 			continue;
 		*snap = (struct snap){
 			.used = true, .disk = d, .began = sim->now, .ended = ORACLE_NEVER, .take = sim->next_take
@@ -339,14 +342,14 @@ void snaps_step(struct sim *sim)
 	struct snap *snap = snaps_pick(sim);
 
 	if (dice < 45)
-		take(sim);
+		snaps_take(sim);
 	else if (!snap)
 		return;
 	else if (sim->scale.receives && dice < 60)
 		receive_step(sim, snap);
-	else if (dice < 75)
+	else if (dice < (sim->scale.deep ? 96 : 75))
 		remove_snap(sim, snap);
-	else if (dice < 88)
+	else if (dice < (sim->scale.deep ? 98 : 88))
 		make_clone(sim, snap);
 	else
 		roll_back(sim, snap);

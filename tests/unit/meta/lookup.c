@@ -53,12 +53,11 @@ static bool sleeps(pid_t tid)
 
 static void evict_all(struct meta_pool *pool)
 {
-	uint64_t limit = pool->cache_limit;
+	uint64_t limit_bytes = pool->cache_limit_bytes;
 
-	pool->cache_limit = 0;
-	cache_evict_some(pool); /* the first turn only forgets who was referenced */
-	cache_evict_some(pool);
-	pool->cache_limit = limit;
+	pool->cache_limit_bytes = 0;
+	(void)cache_evict(pool, base_clock_ns());
+	pool->cache_limit_bytes = limit_bytes;
 }
 
 /* What others do while the reader, who has read the record, waits for the lock: the leaf comes in, is changed,
