@@ -174,6 +174,7 @@ static void create_applied(struct mw_call *call)
 
 	for (size_t i = 0; i < args->count; i++) {
 		catalog_insert(args->disks[i]);
+		changed_note(call->pool, args->disks[i]->number, META_CHANGED_MADE, call->record->commit);
 		event_tell(call->pool, META_EVENT_DISK_CREATED, args->disks[i]->record.name,
 			   args->disks[i]->record.size_bytes, 0);
 	}
@@ -325,6 +326,7 @@ static void remove_applied(struct mw_call *call)
 	disk_forget_size(args->disk);
 	space_claim_drop(&call->pool->space, &atomic_load(&args->disk->store)->claim);
 	catalog_unlink(args->disk);
+	changed_note(call->pool, args->disk->number, META_CHANGED_GONE, call->record->commit);
 	event_tell(call->pool, META_EVENT_DISK_REMOVED, args->disk->record.name, 0, 0);
 }
 
@@ -405,6 +407,7 @@ static void rename_applied(struct mw_call *call)
 	struct rename_args *args = call->arg;
 
 	catalog_rename(args->change.disk, args->new_name);
+	changed_note(call->pool, args->change.disk->number, META_CHANGED_DATA, call->record->commit);
 	event_tell(call->pool, META_EVENT_DISK_RENAMED, args->new_name, 0, 0);
 }
 
@@ -575,6 +578,7 @@ static void resize_applied(struct mw_call *call)
 	atomic_store(&disk->size_bytes, rc_call->resize->size_bytes);
 	atomic_store(&disk->kind, disk->record.kind);
 	disk_forget_size(disk);
+	changed_note(call->pool, disk->number, META_CHANGED_DATA, call->record->commit);
 	event_tell(call->pool, META_EVENT_DISK_RESIZED, disk->record.name, disk->record.size_bytes, 0);
 	if (!shrinks)
 		return;

@@ -490,6 +490,23 @@ static int sync_after_copy(struct meta_pool *pool)
 	return planted(BUG_COPY_AFTER_SYNC) || planted(BUG_NO_DATA_SYNC) ? 0 : pool_sync_pvs(pool);
 }
 
+/* The disks that this commit changes go on the list of those that the copy of the metadata has not as they are. Before
+ * the sync of the pvs, so that it is stable when they are. */
+static void note_changed(struct meta_pool *pool, uint64_t number)
+{
+	const struct commit_work *work = &pool->work;
+
+	for (size_t i = 0; i < work->leaf_count; i++)
+		if (work->leaves[i].store->layer.owner_disk != 0 &&
+		    (i == 0 || work->leaves[i].store != work->leaves[i - 1].store))
+			changed_note(pool, work->leaves[i].store->layer.owner_disk, META_CHANGED_DATA, number);
+	for (size_t i = 0; i < work->size_count; i++)
+		changed_note(pool, work->sizes[i].disk->number, META_CHANGED_DATA, number);
+	for (const struct head_switch *made = pool->switches; made; made = made->next)
+		changed_note(pool, made->disk->number, META_CHANGED_DATA, number);
+	changed_write(pool);
+}
+
 static int commit_once(struct meta_pool *pool)
 {
 	uint64_t began = base_clock_ns(), number = atomic_load(&pool->commit_open);
@@ -507,12 +524,15 @@ static int commit_once(struct meta_pool *pool)
 		take_back(pool);
 		return rc;
 	}
+	note_changed(pool, pool->record.commit + 1);
 	rc = sync_after_copy(pool);
 	if (rc < 0) {
 		take_back(pool);
 		return rc;
 	}
 	rc = write_all(pool, &rec);
+	if (rc == 0)
+		note_changed(pool, rec.commit); /* once more, should a copy have been begun meanwhile */
 	rc = finish(pool, number, rc, &rec, switched);
 	uint64_t took = base_clock_ns() - began;
 	atomic_fetch_add(&pool->commits, 1);

@@ -193,6 +193,7 @@ int copy_take(struct meta_pool *pool, bool closed)
 	struct meta_copy_header header;
 	int rc = pool_failed_code(pool);
 
+	atomic_fetch_add(&copy->begun, 1);
 	if (rc == 0)
 		rc = save(pool, &buffer, closed, &header);
 	if (rc == 0)

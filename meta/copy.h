@@ -94,6 +94,7 @@ struct meta_copy {
 	/* Any thread. */
 	_Atomic bool wanted; /* somebody waits for space, or asks */
 	_Atomic uint64_t copies, bytes_last, bytes_total, ns_last, ns_max, commit_last, made_s;
+	_Atomic uint64_t begun; /* copies, counted before one looks at the metadata */
 	_Atomic bool is_there;
 	_Atomic int failure; /* of the last attempt, negative errno; -EFBIG: the metadata is larger than the room */
 };

@@ -28,6 +28,9 @@
 #include "meta/internal.h"
 
 struct import {
+	bool changed_known;
+	struct meta_changed changed;
+	char (*names)[NAME_BYTES_MAX + 1]; /* of changed.entries */
 	uint8_t *bytes;
 	uint64_t count, at;
 	struct meta_copy_header header;
@@ -105,6 +108,36 @@ static int read_stream(struct import *import, const struct meta_pv_ops *ops, voi
 	return rc < 0 ? base_error_set_errno(err, rc, "can't read the copy on pv %s", pv->path) : 0;
 }
 
+/* Which disks have changed since the copy; not knowing is no reason to stop. */
+static void read_changed(struct import *import, const struct meta_pv_ops *ops, void *ctx)
+{
+	struct meta_changed *changed = &import->changed;
+	uint8_t buf[META_CHANGED_BYTES];
+	unsigned kept = 0;
+
+	if (ops->read(ctx, &import->first->handle, buf, sizeof(buf), META_CHANGED_AT) < 0 ||
+	    meta_changed_decode(buf, import->first->label.pool, changed) < 0)
+		return;
+	for (unsigned i = 0; i < changed->count; i++)
+		if (changed->entries[i].commit > import->header.commit)
+			changed->entries[kept++] = changed->entries[i];
+	changed->count = kept;
+	import->names = calloc(kept + 1, sizeof(*import->names));
+	import->changed_known = import->names && changed->unlisted_commit <= import->header.commit;
+}
+
+static void note_name(struct import *import, const struct db_key *key, const struct db_value *value)
+{
+	struct meta_disk_record rec;
+	uint64_t number;
+
+	if (!import->names || !db_key_to_u64(key, &number) || meta_disk_decode(value->b, value->bytes, &rec) < 0)
+		return;
+	for (unsigned i = 0; i < import->changed.count; i++)
+		if (import->changed.entries[i].disk == number)
+			memcpy(import->names[i], rec.name, sizeof(rec.name));
+}
+
 /* The whole stream is right, and it is the one that the header was written for. */
 static int verify(struct import *import, char ret_name[NAME_BYTES_MAX + 1], struct base_error *err)
 {
@@ -121,6 +154,8 @@ static int verify(struct import *import, char ret_name[NAME_BYTES_MAX + 1], stru
 		rc = meta_stream_next(&in, &kind, &key, &value);
 		if (rc == 0 && kind == DB_POOL && meta_pool_decode(value.b, value.bytes, &pool) == 0)
 			memcpy(ret_name, pool.name, sizeof(pool.name));
+		if (rc == 0 && kind == DB_DISK)
+			note_name(import, &key, &value);
 	}
 	import->at = 0;
 	if (rc == META_STREAM_END && in.chain == import->header.chain && ret_name[0])
@@ -141,7 +176,10 @@ static int load(struct import *import, struct meta_restore_pv *pvs, unsigned pv_
 		rc = find_copy(import, ops, ctx, &slot, err);
 	if (rc == 0)
 		rc = read_stream(import, ops, ctx, slot, err);
-	return rc < 0 ? rc : verify(import, ret_name, err);
+	if (rc < 0)
+		return rc;
+	read_changed(import, ops, ctx);
+	return verify(import, ret_name, err);
 }
 
 int meta_import_name(struct meta_restore_pv *pvs, unsigned pv_count, const struct meta_pv_ops *ops, void *ops_ctx,
@@ -151,6 +189,7 @@ int meta_import_name(struct meta_restore_pv *pvs, unsigned pv_count, const struc
 	int rc = load(&import, pvs, pv_count, ops ? ops : &meta_pv_real, ops_ctx, ret, err);
 
 	free(import.bytes);
+	free(import.names);
 	return rc;
 }
 
@@ -172,6 +211,9 @@ int meta_import(const struct meta_restore_args *args, struct meta_import_report 
 	ret->copy_commit = import.header.commit;
 	ret->copy_made_s = import.header.made_s;
 	ret->closed = import.header.closed && ret->restore.label_commit <= import.header.commit;
+	ret->changed_known = import.changed_known;
+	ret->changed = import.changed;
+	ret->names = import.names;
 	free(import.bytes);
 	return rc;
 }

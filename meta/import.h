@@ -7,12 +7,21 @@
 #ifndef META_IMPORT_H
 #define META_IMPORT_H
 
+#include "meta/changed.h"
 #include "meta/restore.h"
 
 struct meta_import_report {
 	struct meta_restore_report restore;
 	uint64_t copy_commit, copy_made_s;
 	bool closed; /* the copy was taken when the pool was closed in order, and the pool was not opened since */
+	/*
+	 * What is not as it was: disks that changed, were made or removed after the copy, and how each is called in
+	 * the copy ("": it is not there). changed_known false: the pv does not say, so it may be any. The caller frees
+	 * names.
+	 */
+	bool changed_known;
+	struct meta_changed changed;
+	char (*names)[NAME_BYTES_MAX + 1];
 };
 
 /*

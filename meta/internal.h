@@ -22,6 +22,7 @@
 
 #include "base/mailbox.h"
 #include "base/park.h"
+#include "meta/changed.h"
 #include "meta/copy.h"
 #include "meta/db.h"
 #include "meta/epoch.h"
@@ -461,6 +462,7 @@ struct meta_pool {
 	uint64_t retired_epoch;
 	struct db_txn *bg_slot; /* BG: its read transaction */
 	struct meta_copy copy;  /* of the metadata, on the first pv */
+	struct changed_list changed; /* MW: which disks have changed since */
 };
 
 /* pool.c */

@@ -130,6 +130,7 @@ static int call_in_txn(struct mw_call *call)
 	if (call->applied)
 		call->applied(call);
 	pthread_mutex_unlock(&pool->catalog_lock);
+	changed_write(pool);
 	base_park_wake(&pool->bg_park); /* a copy of the metadata may be due */
 	return 0;
 }

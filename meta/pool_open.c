@@ -593,6 +593,8 @@ int meta_pool_open(const struct meta_pool_open_args *args, struct meta_pool **re
 	if (rc == 0)
 		rc = catalog_load(pool, err);
 	if (rc == 0 && !args->read_only)
+		changed_open(pool);
+	if (rc == 0 && !args->read_only)
 		rc = replay_log(pool, err);
 	if (rc == 0)
 		catalog_claim_all(pool);

@@ -293,6 +293,7 @@ static void rollback_applied(struct mw_call *call)
 	atomic_store(&disk->store, args->fresh);
 	atomic_store(&disk->size_bytes, args->rec.size_bytes);
 	disk_forget_size(disk);
+	changed_note(call->pool, disk->number, META_CHANGED_DATA, call->record->commit);
 	old->head_of = NULL;
 	space_claim_drop(&call->pool->space, &old->claim);
 	(void)layers_release(call->pool, NULL, old);

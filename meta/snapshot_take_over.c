@@ -176,6 +176,8 @@ static void take_over_applied(struct mw_call *call)
 	while (from->snapshots)
 		snapshot_move(from->snapshots, disk);
 	exchange_heads(disk, from);
+	changed_note(call->pool, disk->number, META_CHANGED_DATA, call->record->commit);
+	changed_note(call->pool, from->number, META_CHANGED_GONE, call->record->commit);
 	disk->record = args->rec;
 	atomic_store(&disk->size_bytes, args->rec.size_bytes);
 	disk_forget_size(disk);
