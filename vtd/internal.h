@@ -11,7 +11,8 @@
  *	server.c     the socket, the control thread, the public functions
  *	front.c      what each message of the front end does
  *	inflight.c   the inflight region
- *	ring.c       a ring on its queue thread: kicks, polling, batches
+ *	ring.c       a ring on its queue thread: kicks, batches
+ *	linger.c     whether it looks again or sleeps
  *	execute.c    a chain becomes a request, and is carried out
  */
 #ifndef VTD_INTERNAL_H
@@ -25,6 +26,7 @@
 #include "iocore/pool.h"
 #include "vtd/dirty.h"
 #include "vtd/memory.h"
+#include "vtd/linger.h"
 #include "vtd/vhost.h"
 #include "vtd/vhost_user.h"
 #include "vtd/virtio_blk.h"
@@ -92,8 +94,7 @@ struct vtd_ring {
 	struct ioc_io kick_io;
 	struct iovec kick_iov;
 	uint64_t kick_count;
-	uint64_t event_ns;  /* when chains were found or the first of some requests was answered, last */
-	uint32_t gap_ns[2]; /* average time between events, [1]: with requests in flight */
+	struct vtd_linger linger;
 	struct base_msg turn;
 	/* a call from the control thread to Q */
 	struct base_msg call;

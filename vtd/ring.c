@@ -10,14 +10,13 @@
  * While a turn is posted the queue's engine does not sleep, so that is the
  * polling; it costs no system call until the kernel has something.
  *
- * How long to poll before sleeping is learned, apart for a ring with requests in
- * flight and for one without: a guest that was just answered may come back
- * within microseconds, while one whose only request is at a slow device will
- * not. Each time something happens (chains are there, a request is answered),
- * the time since the last such event goes into an average. The next wait polls
- * for twice the average, if that is short enough to be worth it, else not at
- * all. The time is known whether or not the ring slept, so a ring that sleeps
- * notices when polling would pay again. An idle ring costs nothing.
+ * Whether to poll for a while before sleeping is learned (linger.h). An idle ring
+ * costs nothing.
+ *
+ * A turn takes few chains. What it has taken goes to the device at its end, and
+ * what is answered goes to the guest at the begin of the next: so the device and
+ * the guest, each on a processor of its own, are at work while the ring takes the
+ * rest.
  *
  * After a reconnect the chains of the inflight region go first, and no new one
  * is taken before all of them are answered.
@@ -39,13 +38,8 @@
 #include "meta/io.h"
 #include "vtd/internal.h"
 
-/* Chains that a turn takes, so that others of the same queue have their turn too. */
-#define TURN_CHAINS 32
-/* The longest poll: less is not worth a system call saved, more is a core lost. */
-#define POLL_NS_MAX 50000
-/* One event in so many changes the average for good; a long pause counts as this much, so that four make it. */
-#define GAP_SHARE 4
-#define GAP_NS_MAX (2 * POLL_NS_MAX)
+/* Chains that a turn takes, so that nobody waits for long: the device, the guest, others of the same queue. */
+#define TURN_CHAINS 4
 #define STOP_LOOK_NS 20000000
 
 static void post_turn(struct vtd_ring *ring);
@@ -86,18 +80,8 @@ static void give_up(struct vtd_ring *ring, const char *why)
 /* Something has happened, for which the ring may have waited. */
 static void note_event(struct vtd_ring *ring)
 {
-	uint64_t now = base_clock_ns(), gap_ns = MIN(now - ring->event_ns, (uint64_t)GAP_NS_MAX);
-	uint32_t *average = &ring->gap_ns[ring->inflight > 0];
-
-	*average = (uint32_t)((*average * (GAP_SHARE - 1) + gap_ns) / GAP_SHARE);
-	ring->event_ns = now;
-}
-
-static bool is_polling(const struct vtd_ring *ring)
-{
-	uint64_t average = ring->gap_ns[ring->inflight > 0];
-
-	return average <= POLL_NS_MAX / 2 && base_clock_ns() - ring->event_ns < 2 * average;
+	if (ring->linger.is_waiting)
+		vtd_linger_found(&ring->linger, ring->inflight > 0, base_clock_ns());
 }
 
 static void arm_kick(struct vtd_ring *ring)
@@ -195,7 +179,8 @@ static void go_on(struct vtd_ring *ring, unsigned taken)
 {
 	if (!may_take(ring))
 		return; /* a completion brings the next turn */
-	if (taken == TURN_CHAINS || is_polling(ring) || !vtd_vring_expect_kicks(&ring->work->vring))
+	if (taken == TURN_CHAINS || vtd_linger_wait(&ring->linger, ring->inflight > 0, base_clock_ns()) ||
+	    !vtd_vring_expect_kicks(&ring->work->vring))
 		post_turn(ring);
 	else
 		ring->is_asleep = true;
@@ -275,7 +260,7 @@ static void run_start(struct base_msg *msg)
 	ring->engine = ioc_queue_engine(ring->queue);
 	ring->is_stopping = ring->is_broken = false;
 	ring->is_asleep = true; /* kicks may come, as far as the guest knows */
-	ring->event_ns = base_clock_ns();
+	ring->linger = (struct vtd_linger){ 0 };
 	arm_kick(ring);
 	/* Requests may be waiting already, and front ends differ in whether they kick then. */
 	post_turn(ring);
@@ -464,7 +449,6 @@ void vtd_ring_reset(struct vtd_ring *ring)
 	ring->work = NULL;
 	ring->num = ring->base = 0;
 	ring->has_addr = ring->is_enabled = false;
-	ring->gap_ns[0] = ring->gap_ns[1] = GAP_NS_MAX;
 }
 
 void vtd_ring_init(struct vtd_ring *ring, struct vtd_vhost *vhost, unsigned index, struct ioc_queue *queue)
@@ -474,7 +458,6 @@ void vtd_ring_init(struct vtd_ring *ring, struct vtd_vhost *vhost, unsigned inde
 	ring->queue = queue;
 	ring->kick_fd = ring->call_fd = ring->err_fd = ring->new_call_fd = -1;
 	ring->turn.run = run_turn;
-	ring->gap_ns[0] = ring->gap_ns[1] = GAP_NS_MAX;
 	ring->kick_io.done = on_kick;
 	base_park_init(&ring->park);
 	base_park_init(&ring->stop_park);
