@@ -3,9 +3,10 @@
  * Whether a ring looks again or sleeps, when there is nothing to do just now.
  *
  * To be woken costs more than most think: on a virtual machine some tens of
- * microseconds, for whoever wakes as well. So it pays to look for a while, if what is waited for comes within that while; and it harms
- * where the guest needs the very processor that looks, or the device is slow.
- * Neither can be known, so it is tried:
+ * microseconds, for whoever wakes as well. So it pays to look for a while, if
+ * what is waited for comes within that while; and it harms where the guest needs
+ * the very processor that looks, or the device is slow. Neither can be known, so
+ * it is tried:
  *
  *	sleeps   a wait that took less than the window, woken though it had to be,
  *	         would have been found by looking: from the next wait on, look
