@@ -435,7 +435,7 @@ static const struct cli_column jobs[] = {
 };
 
 static const struct cli_view views[] = {
-	{ "lssp", "space", false, space },
+	{ "lssp", "space", false, space }, { "lu", "space", false, space },
 	{ "snapshot", "snapshots", false, snapshots },
 	{ "snapshot", "extents", false, differences },
 	{ "jobs", "jobs", false, jobs },

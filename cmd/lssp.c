@@ -2,10 +2,11 @@
 /*
  * lssp: lists pools, and what one pool holds.
  *
- * Five forms, as VIOS has them: all pools (one line each); -bd, the disks of
+ * Six forms. As VIOS has them: all pools (one line each); -bd, the disks of
  * one; -detail, its physical volumes and, when it is mounted, the daemon;
- * -default, the default pool; and one of our own, -occupancy, the share of each
- * part of the pool that is in use, for a picture of it.
+ * -default, the default pool. Two of our own: -occupancy, the share of each part
+ * of the pool that is in use, for a picture of it; -space (alone or with -bd),
+ * what each disk and snapshot owns, shares and would give back (cmd/space.c).
  *
  * Without -sp the first form goes over every registered pool; the mounted ones
  * are asked, the others opened read-only for a moment.
@@ -15,12 +16,14 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
 #include "cmd/args.h"
 #include "cmd/disks.h"
 #include "cmd/pools.h"
 #include "cmd/registry.h"
+#include "cmd/space.h"
 #include "cmd/text.h"
 #include "meta/pool.h"
 
@@ -32,6 +35,8 @@ static const struct cmd_option options[] = {
 	{ "bd", NULL, CMD_FLAG, 0, NULL, "the disks of the pool" },
 	{ "detail", NULL, CMD_FLAG, 0, NULL, "the pool's physical volumes, and the daemon if it is mounted" },
 	{ "occupancy", NULL, CMD_FLAG, 0, NULL, "how full each part of the pool is" },
+	{ "space", NULL, CMD_FLAG, 0, NULL,
+	  "what each disk and snapshot owns, sees, shares, and would give back; reads their maps, which takes time" },
 	{ "cells", NULL, CMD_NUMBER, 0, "N", "-occupancy: in how many parts (512)" },
 	{ "default", NULL, CMD_FLAG, 0, NULL, "the default pool" },
 	{ "type", NULL, CMD_TEXT, 0, "TYPE", "only pools of this type: fbpool (files) or lvpool (devices)" },
@@ -39,7 +44,7 @@ static const struct cmd_option options[] = {
 	{ 0 },
 };
 
-static const char *const forms[] = { "bd", "detail", "occupancy", "default" };
+static const char *const forms[] = { "bd", "detail", "occupancy", "default", "space" };
 
 static int check_form(const json_t *args, struct base_error *err)
 {
@@ -48,7 +53,7 @@ static int check_form(const json_t *args, struct base_error *err)
 	for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
 		if (!cmd_arg_flag(args, forms[i]))
 			continue;
-		if (found)
+		if (found && !(strcmp(found, "bd") == 0 && strcmp(forms[i], "space") == 0))
 			return base_error_set(err, -EINVAL, "-%s and -%s can't go together: give one of them", found,
 					      forms[i]);
 		found = forms[i];
@@ -83,7 +88,7 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 	if (cmd_arg_flag(args, "default"))
 		return show_default(ctx, ret_result, err);
 	if (cmd_arg_is_set(args, "sp") || cmd_arg_flag(args, "bd") || cmd_arg_flag(args, "detail") ||
-	    cmd_arg_flag(args, "occupancy"))
+	    cmd_arg_flag(args, "occupancy") || cmd_arg_flag(args, "space"))
 		return CMD_ON_POOL;
 	*ret_result = json_pack("{s:[]}", "pools");
 	return *ret_result ? CMD_ON_EACH_POOL : base_error_set(err, -ENOMEM, "out of memory for the list of pools");
@@ -137,6 +142,8 @@ static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struc
 		return r;
 	if (cmd_arg_flag(args, "occupancy"))
 		return occupancy(ctx, args, ret_result, err);
+	if (cmd_arg_flag(args, "space"))
+		return cmd_space_to_json(ctx, NULL, ret_result, err);
 	if (cmd_arg_flag(args, "bd")) {
 		meta_pool_info(ctx->meta, &info);
 		*ret_result =
@@ -155,14 +162,18 @@ const struct cmd_verb cmd_lssp = {
 	.name = "lssp",
 	.summary = "list pools, and what a pool holds",
 	.synopsis = "bdfs lssp [-sp POOL] [-type TYPE]\n"
-		    "bdfs lssp {-bd | -detail | -occupancy [-cells N]} [-sp POOL]\n"
+		    "bdfs lssp {-bd | -detail | -space | -occupancy [-cells N]} [-sp POOL]\n"
 		    "bdfs lssp -default",
 	.about = "The plain form lists every pool: its size, what is free, the unit in which disks take space, the "
 		 "number of disks and its type, sizes in megabytes. -bd lists the disks of one pool, -detail its "
 		 "physical volumes and, while it is mounted, which engine the daemon uses and why, queues, uptime "
-		 "and counters. -occupancy draws the pool: a blank is free, '@' is full.\n"
+		 "and counters. -occupancy draws the pool: a blank is free, '@' is full. -space tells for each disk "
+		 "and snapshot, and for layers that have lost their name, what it owns (these add up to what the pool "
+		 "has in use), what it refers to, how much of that nobody else does and how much others do too, and "
+		 "what its removal would give back.\n"
 		 "Fields for -field: pool size free alloc bds type (plain); bdname size vtd svsa used kind udid "
-		 "(-bd); pvname pvid size free io (-detail).",
+		 "(-bd); pvname pvid size free io (-detail); name kind virtual owned referenced exclusive shared "
+		 "reclaimable (-space).",
 	.examples = "bdfs lssp\n"
 		    "bdfs lssp -bd -sp vms -field bdname size -fmt :\n"
 		    "bdfs lssp -detail -sp vms --json",

@@ -20,6 +20,7 @@
 #include "base/units.h"
 #include "cmd/args.h"
 #include "cmd/disks.h"
+#include "cmd/space.h"
 #include "cmd/text.h"
 #include "cmd/vtds.h"
 #include "meta/pool.h"
@@ -39,6 +40,8 @@ static const struct cmd_option options[] = {
 	{ "count", NULL, CMD_NUMBER, 0, "N", "-create: make N disks, NAME0 to NAME(N-1), all or none" },
 	{ "shrink", NULL, CMD_FLAG, 0, NULL, "-resize: yes, cut off the end of the disk" },
 	{ "verbose", NULL, CMD_FLAG, 0, NULL, "-list: all there is to know, a paragraph a disk" },
+	{ "space", NULL, CMD_FLAG, 0, NULL,
+	  "-list: what disks and their snapshots own, share, and would give back; as lssp -space" },
 	{ "all", NULL, CMD_FLAG, 0, NULL, "-remove: every disk of the pool" },
 	{ "with-snapshots", NULL, CMD_FLAG, 0, NULL,
 	  "-remove: delete a disk's snapshots with it; else a disk that has some is refused" },
@@ -139,11 +142,29 @@ static int unmap_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_re
 	return r;
 }
 
+static int list_space(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
+{
+	struct meta_disk_info info;
+	struct meta_disk *disk;
+	int r;
+
+	if (!cmd_arg_is_set(args, "lu") && !cmd_arg_is_set(args, "luudid"))
+		return cmd_space_to_json(ctx, NULL, ret_result, err);
+	r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
+	if (r < 0)
+		return r;
+	meta_disk_info(disk, &info);
+	meta_disk_put(disk);
+	return cmd_space_to_json(ctx, info.record.name, ret_result, err);
+}
+
 static int list(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
 {
 	struct meta_pool_info info;
 	json_t *disks;
 
+	if (cmd_arg_flag(args, "space"))
+		return list_space(ctx, args, ret_result, err);
 	if (cmd_arg_is_set(args, "lu") || cmd_arg_is_set(args, "luudid")) {
 		struct meta_disk *disk;
 		int r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
@@ -283,7 +304,7 @@ const struct cmd_verb cmd_lu = {
 	.summary = "make, list, resize and delete disks (VIOS's other spelling)",
 	.synopsis = "bdfs lu -create [-sp POOL] -lu NAME -size SIZE [-count N] [-thick]\n"
 		    "bdfs lu -create [-sp POOL] -lu NAME -from DISK@SNAPSHOT\n"
-		    "bdfs lu -list [-sp POOL] [-lu NAME | -luudid UDID] [-verbose]\n"
+		    "bdfs lu -list [-sp POOL] [-lu NAME | -luudid UDID] [-verbose | -space]\n"
 		    "bdfs lu -resize [-sp POOL] {-lu NAME | -luudid UDID} -size SIZE [--shrink]\n"
 		    "bdfs lu -map [-sp POOL] {-lu NAME | -luudid UDID} -vadapter ADAPTER [-vtd VTD] [-shared] [-ro]\n"
 		    "bdfs lu -unmap [-sp POOL] {-vtd VTD | -lu NAME | -luudid UDID} [-force]\n"

@@ -6,11 +6,12 @@
 #include "cmd/verb.h"
 
 /*
- * {"pool", "space": [{"name", "kind", "virtual_bytes", "owned_bytes", "referenced_bytes", "exclusive_bytes",
- * "shared_bytes", "reclaimable_bytes"}], "allocated_bytes", ...}. kind: "disk"; "snapshot", named DISK@NAME;
- * "unnamed", for all layers without a name together, of which only owned_bytes is told. The sum of all owned_bytes is
- * allocated_bytes when nothing changes meanwhile.
+ * {"pool", "space": [{"name", "kind", "layer", "virtual_bytes", "owned_bytes", "referenced_bytes", "exclusive_bytes",
+ * "shared_bytes", "reclaimable_bytes"}], "allocated_bytes"}. kind: "disk"; "snapshot", named DISK@NAME; "unnamed", a
+ * layer that only others still need. disk: only this one and its snapshots; NULL: all, and then the sum of all
+ * owned_bytes is allocated_bytes. What each means: struct meta_space_use.
  */
-MUST_CHECK int cmd_space_to_json(struct cmd_context *ctx, json_t **ret_result, struct base_error *err);
+MUST_CHECK int cmd_space_to_json(struct cmd_context *ctx, const char *disk, json_t **ret_result,
+				 struct base_error *err);
 
 #endif

@@ -12,8 +12,10 @@
  * A snapshot has uuid, kind ("snapshot"), number (its layer's), pool, disk (the
  * name), created (seconds since 1970) and the bytes.
  *
- * labels is listed when it is not empty; an empty one is none. referenced and
- * its like are found by reading maps, which costs time.
+ * labels is listed when it is not empty; an empty one is none. referenced,
+ * exclusive, shared and reclaimable are found by reading the maps of all layers
+ * that share anything, which takes time: they are there for who asks for them by
+ * name, and not listed, or every copy with attributes would pay for them.
  *
  * Failure modes: other names, and setting anything but labels: EOPNOTSUPP (which, unlike
  * ENOSYS, the kernel does not take for the whole mount), reading them: ENODATA.
@@ -146,7 +148,7 @@ static int show_reclaimable(const struct subject *of, char *buf)
 	return use_of(of, &use) < 0 ? 0 : show_bytes(buf, use.reclaimable_bytes);
 }
 
-enum { OF_DISK = 1 << 0, OF_SNAPSHOT = 1 << 1, OF_BOTH = OF_DISK | OF_SNAPSHOT };
+enum { OF_DISK = 1 << 0, OF_SNAPSHOT = 1 << 1, OF_BOTH = OF_DISK | OF_SNAPSHOT, BY_NAME_ONLY = 1 << 2 };
 
 static const struct {
 	const char *name;
@@ -165,10 +167,10 @@ static const struct {
 	{ "user.bdfs.snapshots", OF_DISK, show_snapshots },
 	{ "user.bdfs.virtual", OF_BOTH, show_virtual },
 	{ "user.bdfs.owned", OF_BOTH, show_owned },
-	{ "user.bdfs.referenced", OF_BOTH, show_referenced },
-	{ "user.bdfs.exclusive", OF_BOTH, show_exclusive },
-	{ "user.bdfs.shared", OF_BOTH, show_shared },
-	{ "user.bdfs.reclaimable", OF_BOTH, show_reclaimable },
+	{ "user.bdfs.referenced", OF_BOTH | BY_NAME_ONLY, show_referenced },
+	{ "user.bdfs.exclusive", OF_BOTH | BY_NAME_ONLY, show_exclusive },
+	{ "user.bdfs.shared", OF_BOTH | BY_NAME_ONLY, show_shared },
+	{ "user.bdfs.reclaimable", OF_BOTH | BY_NAME_ONLY, show_reclaimable },
 	{ LABELS_NAME, OF_DISK, show_labels },
 };
 
@@ -240,7 +242,8 @@ void fs_op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 
 	if (subject_get(req, node, &of)) {
 		for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
-			if (!is_of(i, &of) || attributes[i].show(&of, value) == 0)
+			if (!is_of(i, &of) || (attributes[i].flags & BY_NAME_ONLY) ||
+			    attributes[i].show(&of, value) == 0)
 				continue;
 			strcpy(names + bytes, attributes[i].name);
 			bytes += strlen(attributes[i].name) + 1;

@@ -38,6 +38,8 @@ enum ioc_op {
 	IOC_OP_RESIZE, /* offset = new size in bytes. Shrinking frees, durable when answered; needs all writes of the
 			  disk to pass first. -EPERM for a logical volume */
 	IOC_OP_SEEK_DATA, /* result_offset = first byte >= offset with data, or -ENXIO */
+	IOC_OP_OWN, /* what layers below show of the range becomes the disk's own; contents unchanged. -ENOSPC at once
+		       where there is no space, whatever the pool's policy */
 	IOC_OP_SEEK_HOLE, /* result_offset = first byte >= offset in a hole; the end of the disk is one */
 };
 

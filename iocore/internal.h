@@ -224,5 +224,6 @@ void thin_range(struct ioc_request *req); /* DISCARD, WRITE_ZEROES, ALLOCATE */
 void thin_resize(struct ioc_request *req);
 void thin_seek(struct ioc_request *req);
 void thin_flush(struct ioc_request *req);
+void thin_own(struct ioc_request *req);
 
 #endif

@@ -196,6 +196,7 @@ static void raw_submit(struct ioc_bd *bd, struct ioc_request *req)
 	case IOC_OP_SEEK_HOLE:
 		return seek(req);
 	case IOC_OP_ALLOCATE:
+	case IOC_OP_OWN:
 	case IOC_OP_RESIZE:
 		break;
 	}

@@ -95,7 +95,7 @@ struct meta_wait *thin_wait_space(struct ioc_request *req, void (*again)(struct 
 	wait->msg.run = run_waited_for_space;
 	wait->held_since_ns = req->thin.held_since_ns;
 	wait->bytes = req->op == IOC_OP_WRITE ? req->length : 0;
-	wait->may_hold = req->queue->space_waits < IOC_SPACE_WAITS_MAX;
+	wait->may_hold = req->op != IOC_OP_OWN && req->queue->space_waits < IOC_SPACE_WAITS_MAX;
 	req->queue->space_waits++;
 	return wait;
 }
@@ -249,7 +249,7 @@ void thin_read_entries(struct ioc_request *req)
 /* What frees may always: it makes less metadata in the end. */
 static bool makes_metadata(const struct ioc_request *req)
 {
-	return req->op == IOC_OP_WRITE || req->op == IOC_OP_ALLOCATE ||
+	return req->op == IOC_OP_WRITE || req->op == IOC_OP_ALLOCATE || req->op == IOC_OP_OWN ||
 	       (req->op == IOC_OP_WRITE_ZEROES && (req->flags & IOC_KEEP_SPACE));
 }
 
@@ -410,6 +410,8 @@ static void thin_submit(struct ioc_bd *bd, struct ioc_request *req)
 		return thin_range(req);
 	case IOC_OP_RESIZE:
 		return thin_resize(req);
+	case IOC_OP_OWN:
+		return thin_own(req);
 	case IOC_OP_SEEK_DATA:
 	case IOC_OP_SEEK_HOLE:
 		return thin_seek(req);

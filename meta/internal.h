@@ -142,6 +142,7 @@ struct meta_store {
 	unsigned refs;
 	struct meta_disk *head_of;      /* catalog_lock: the disk that writes into it */
 	struct meta_snapshot *snapshot; /* catalog_lock: its name */
+	uint64_t overlap_rises;         /* catalog_lock: how often a range was attached (snapshot_attach.c) */
 	bool fold_asked;                /* catalog_lock: there is a job, or it was cancelled */
 	bool unlinked;                  /* catalog_lock: no longer on the list; waits for the epoch */
 	uint64_t retired_epoch;         /* catalog_lock */
@@ -531,6 +532,8 @@ void view_row_free(struct meta_pool *pool, struct view_row *row);
 
 /* lookup.c */
 int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries);
+/* A leaf as it is now, past the cache: for who walks whole maps. CTL, outside an epoch. */
+int leaf_copy_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries);
 int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot,
 			struct meta_leaf **ret);                /* BG, CTL, replay: blocks */
 /* What is missing, now: CTL, in an epoch; it is kept, see meta_keep_end. Return: 0, also when it went again before it
@@ -645,6 +648,8 @@ uint16_t store_mask_below(struct meta_store *store, uint64_t chunk_of_disk); /* 
 void layers_release_begin(struct meta_pool *pool);
 struct meta_layer_record *layers_draft(struct meta_store *store);
 int layers_release(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store);
+/* The same of a layer that has lost a child, which went on without it. */
+int layers_release_child(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store);
 
 /* fold.c */
 void fold_consider(struct meta_store *store); /* catalog_lock: starts a fold if the layer has become a candidate */

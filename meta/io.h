@@ -144,6 +144,9 @@ void meta_change_add(struct meta_disk *disk, struct meta_leaf *leaf, unsigned in
  */
 void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t remove,
 			bool drop_chunk);
+/* Marks of `blocks` as zero go: no parent shows there any more. Uses one reserved slot. The caller holds the chunk's
+ * stripe exclusively. */
+void meta_change_unmark(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t blocks);
 /* The disk is now at least size_bytes long (a write past its end). Uses one reserved slot. The caller holds every
  * stripe. */
 void meta_change_grow(struct meta_disk *disk, uint64_t size_bytes);

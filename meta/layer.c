@@ -318,9 +318,10 @@ static struct meta_layer_record released(struct meta_layer_record rec, bool firs
 	return rec;
 }
 
-int layers_release(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store)
+/* first: the layer has lost its disk or name; else a child. Then, in memory, a reference of it is given back. */
+static int release(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store, bool first)
 {
-	bool first = true, dead = true;
+	bool dead = true;
 	int rc = 0;
 
 	for (; store && dead && rc == 0; first = false) {
@@ -346,4 +347,16 @@ int layers_release(struct meta_pool *pool, struct db_txn *txn, struct meta_store
 		store = parent;
 	}
 	return rc;
+}
+
+int layers_release(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store)
+{
+	return release(pool, txn, store, true);
+}
+
+int layers_release_child(struct meta_pool *pool, struct db_txn *txn, struct meta_store *store)
+{
+	if (!txn)
+		store->refs++;
+	return release(pool, txn, store, false);
 }

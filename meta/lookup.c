@@ -80,6 +80,18 @@ int leaf_read(struct meta_store *store, uint64_t leaf_number, struct db_txn **sl
 	return rc;
 }
 
+int leaf_copy_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, meta_entry *entries)
+{
+	struct meta_leaf *leaf;
+	uint64_t epoch = pool_epoch_enter(store->pool);
+	int rc = meta_map_find(store, leaf_number, &leaf);
+
+	for (unsigned i = 0; i < LEAF_CHUNKS; i++)
+		entries[i] = rc == 0 ? meta_leaf_entry(leaf, i) : 0;
+	pool_epoch_leave(store->pool, epoch);
+	return rc == META_MISS ? leaf_read(store, leaf_number, slot, entries) : 0;
+}
+
 int store_load_leaf_now(struct meta_store *store, uint64_t leaf_number, struct db_txn **slot, struct meta_leaf **ret)
 {
 	meta_entry entries[LEAF_CHUNKS];

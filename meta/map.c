@@ -475,6 +475,17 @@ void meta_change_remove(struct meta_disk *disk, struct meta_leaf *leaf, unsigned
 	pool_note_dirty(disk->pool);
 }
 
+void meta_change_unmark(struct meta_disk *disk, struct meta_leaf *leaf, unsigned index, uint16_t blocks)
+{
+	pthread_mutex_lock(&leaf->lock);
+	meta_entry before = atomic_load_explicit(&leaf->entries[index], memory_order_relaxed);
+	leaf_set_logged(disk, leaf, index,
+			meta_entry_make(meta_entry_chunk(before), meta_entry_valid(before),
+					meta_entry_zero(before) & (uint16_t)~blocks));
+	pthread_mutex_unlock(&leaf->lock);
+	pool_note_dirty(disk->pool);
+}
+
 void meta_change_grow(struct meta_disk *disk, uint64_t size_bytes)
 {
 	struct meta_pool *pool = disk->pool;

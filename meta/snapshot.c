@@ -272,25 +272,6 @@ uint64_t meta_snapshot_owned_bytes(struct meta_snapshot *snapshot)
 	return chunks * CHUNK_BYTES;
 }
 
-void meta_pool_space(struct meta_pool *pool, struct meta_pool_space *ret)
-{
-	*ret = (struct meta_pool_space){ 0 };
-	pthread_mutex_lock(&pool->catalog_lock);
-	for (struct meta_store *store = pool->stores; store; store = store->next) {
-		uint64_t bytes = atomic_load(&store->chunks_owned) * CHUNK_BYTES;
-		if (store->head_of) {
-			ret->disks_bytes += bytes;
-		} else if (store->snapshot) {
-			ret->snapshots_bytes += bytes;
-			ret->snapshots++;
-		} else {
-			ret->unnamed_bytes += bytes;
-			ret->unnamed_layers++;
-		}
-	}
-	pthread_mutex_unlock(&pool->catalog_lock);
-}
-
 /* ---- opens ------------------------------------------------------------------------------------ */
 
 int meta_snapshot_open(struct meta_snapshot *snapshot, struct base_error *err)

@@ -97,6 +97,32 @@ MUST_CHECK int meta_disk_rollback(struct meta_disk *disk, struct meta_snapshot *
  */
 MUST_CHECK int meta_disk_take_over(struct meta_disk *disk, struct meta_disk *from, struct base_error *err);
 
+enum { META_NOT_ATTACHED = 1 };
+/*
+ * What copying [offset, end_bytes) of a snapshot to the same place of a disk can be: its layer becomes the parent of
+ * the disk's head, with the end of the range as overlap; a further range raises that. The caller has both open and
+ * holds every stripe of the disk.
+ * Return: 0: the range shows, durably; META_NOT_ATTACHED: something stands against it, copy the bytes; -ENOENT.
+ */
+MUST_CHECK int meta_disk_attach(struct meta_disk *disk, struct meta_snapshot *snapshot, uint64_t offset,
+				uint64_t end_bytes, struct base_error *err);
+
+/*
+ * Letting go of what a disk stands on. Between begin and cut all that shows through is copied (IOC_OP_OWN of all of
+ * the disk); between cut and detach the same again clears what has no sense any more. The disk is open all the time.
+ * Return: 0; META_INFLATED: there is nothing below it; META_INFLATE_AGAIN: it got another head, or more shows through
+ * than at begin: begin again. Durable when it returns 0.
+ */
+enum { META_INFLATE_AGAIN = 1, META_INFLATED = 2 };
+struct meta_inflate {
+	uint64_t head_layer, overlap_rises; /* as they were */
+};
+MUST_CHECK int meta_inflate_begin(struct meta_disk *disk, struct meta_inflate *ret);
+/* The first leaf at or after from_leaf that any of its layers has; UINT64_MAX: none. */
+uint64_t meta_inflate_next(struct meta_disk *disk, uint64_t from_leaf);
+MUST_CHECK int meta_inflate_cut(struct meta_disk *disk, const struct meta_inflate *seen, struct base_error *err);
+MUST_CHECK int meta_inflate_detach(struct meta_disk *disk, const struct meta_inflate *seen, struct base_error *err);
+
 /* meta_disk_remove() refuses a disk that has snapshots (-EBUSY, err names some); this one takes them along, in the
  * same transaction. Clones of them stay. Return: as meta_disk_remove; -EBUSY also when a snapshot is open. */
 MUST_CHECK int meta_disk_remove_with_snapshots(struct meta_disk *disk, struct base_error *err);
@@ -161,28 +187,48 @@ void meta_diff_end(struct meta_diff *diff); /* NULL is fine */
 
 /*
  * Whole chunks, in bytes. Every chunk in use is owned by one layer, and each layer is a disk's (its head), a
- * snapshot's, or has no name: the sums of `owned` over all three are what the pool has in use, at any moment when
- * nothing changes.
+ * snapshot's, or has no name: the sum of `owned` over all three is what the pool has in use. The others overlap by
+ * nature: a chunk that two disks see is in the referenced bytes of both.
  */
 struct meta_space_use {
 	uint64_t owned_bytes;      /* chunks of its own layer */
-	uint64_t referenced_bytes; /* chunks that a reader of it can meet: owned ones and those of layers below */
-	uint64_t shared_bytes;     /* of the referenced: another disk or snapshot refers to them too */
+	uint64_t referenced_bytes; /* chunks of which a reader meets a block, and those reserved in its own layer. Of
+				      a layer without a name: its chunks that anybody sees */
+	uint64_t shared_bytes;     /* of the referenced: another disk or snapshot sees them too */
 	uint64_t exclusive_bytes;  /* of the referenced: nobody else does */
-	uint64_t reclaimable_bytes; /* what its removal would give back, by freeing and folding; of a disk: with all
-				       its snapshots kept */
+	/* What its removal would give back, by freeing and folding; of a disk: with all its snapshots kept. May be
+	 * more than exclusive (a fold makes one of two chunks that overlap), or less (what others keep alive without
+	 * seeing it). Chunks without a written block in a frozen layer may not come. 0 without a name. */
+	uint64_t reclaimable_bytes;
 };
-/* These read the maps of all layers concerned: time and I/O in proportion to what is mapped. Return: 0, -EBADMSG,
- * -EIO. */
+/*
+ * These walk the maps of all layers that stand on the same lowest one, unless there is one only: time and I/O in
+ * proportion to what is mapped there. They hold nobody up. Right when nothing changes meanwhile and no job runs.
+ * Return: 0; -ENOENT (it was removed), -EBADMSG, -EIO, -ENOMEM. CTL.
+ */
 MUST_CHECK int meta_snapshot_space(struct meta_snapshot *snapshot, struct meta_space_use *ret,
 				   struct base_error *err);
 MUST_CHECK int meta_disk_space(struct meta_disk *disk, struct meta_space_use *ret, struct base_error *err);
-/* From the counters alone. Any thread. */
-uint64_t meta_snapshot_owned_bytes(struct meta_snapshot *snapshot);
-struct meta_pool_space {
-	uint64_t disks_bytes, snapshots_bytes, unnamed_bytes; /* owned, summed up */
-	uint64_t unnamed_layers, snapshots;
+
+enum meta_space_kind { META_SPACE_DISK, META_SPACE_SNAPSHOT, META_SPACE_UNNAMED };
+struct meta_space_row {
+	enum meta_space_kind kind;
+	uint64_t layer;
+	char disk_name[NAME_BYTES_MAX + 1]; /* the disk, or the snapshot's; else "" */
+	char name[NAME_BYTES_MAX + 1];      /* the snapshot's; else "" */
+	uint64_t virtual_bytes;             /* size; 0 without a name */
+	struct meta_space_use use;
 };
-void meta_pool_space(struct meta_pool *pool, struct meta_pool_space *ret);
+struct meta_space_report {
+	struct meta_space_row *rows; /* disks in order of name, each followed by its snapshots; then the nameless */
+	size_t count;
+	uint64_t allocated_bytes; /* of the pool, at the moment of the owned_bytes */
+};
+/* All layers of a pool, each family walked once. Return: as above; *ret is to be given back only after 0. CTL. */
+MUST_CHECK int meta_space_report(struct meta_pool *pool, struct meta_space_report *ret, struct base_error *err);
+void meta_space_report_done(struct meta_space_report *report);
+
+/* From the counter alone. Any thread. */
+uint64_t meta_snapshot_owned_bytes(struct meta_snapshot *snapshot);
 
 #endif

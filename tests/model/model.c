@@ -176,11 +176,11 @@ static void new_disk(struct sim *sim, struct disk *disk)
 	open_disk(sim, disk);
 }
 
-static void replace_disk(struct sim *sim, struct disk *disk)
+void replace_disk(struct sim *sim, struct disk *disk)
 {
 	struct base_error err = { 0 };
 
-	if (disk->flying > 0 || disk->taking)
+	if (disk->flying > 0 || disk->taking || clones_hold(sim, (unsigned)(disk - sim->disks)))
 		return;
 	for (unsigned i = 0; i < sim->scale.snaps; i++)
 		if (sim->snaps[i].used && &sim->disks[sim->snaps[i].disk] == disk && sim->snaps[i].flying > 0)
@@ -222,10 +222,14 @@ static void one_step(struct sim *sim, struct db_txn **slot)
 		lookup_step(sim->pool, slot);
 	else if (dice < 980)
 		background(sim);
-	else if (dice < (sim->scale.deep ? 984 : 993))
+	else if (dice < (sim->scale.deep ? 984 : 990))
 		base_mailbox_run(&sim->ctl_box);
+	else if (!sim->scale.deep && dice < 992)
+		(void)clones_turn(sim);
 	else if (sim->scale.rarely > 1 && below(sim, sim->scale.rarely) != 0)
 		return;
+	else if (!sim->scale.deep && dice >= 996 && dice < 998)
+		clones_step(sim);
 	else if (dice < 998)
 		snaps_step(sim);
 	else if (!sim->scale.deep)
@@ -234,7 +238,7 @@ static void one_step(struct sim *sim, struct db_txn **slot)
 
 static bool anything_flies(struct sim *sim)
 {
-	if (sim->taking)
+	if (sim->taking || clones_turn(sim))
 		return true;
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (sim->slots[i].busy)
@@ -252,6 +256,7 @@ void do_step(struct sim *sim)
 	mw_step(sim->pool, base_clock_ns());
 	background(sim);
 	base_mailbox_run(&sim->ctl_box);
+	(void)clones_turn(sim);
 	db_read_free(slot);
 }
 
@@ -433,6 +438,7 @@ static void recover(struct sim *sim)
 	move_metadata(sim, !cut);
 	for (unsigned i = 0; i < SLOTS; i++)
 		sim->slots[i].busy = false;
+	clones_forget(sim);
 	sim->stop_what = NULL;
 	/* A third of the recoveries are themselves cut or killed. */
 	sim->stop_at = below(sim, 3) == 0 ? sim->events + 1 + below(sim, 8) : 0;
@@ -461,6 +467,8 @@ static void close_in_order(struct sim *sim)
 	struct base_error err = { 0 };
 
 	drain(sim);
+	snaps_check_all(sim);
+	clones_check_space(sim);
 	snaps_check_all(sim);
 	snaps_close_all(sim);
 	for (unsigned i = 0; i < sim->scale.disks; i++) {
@@ -541,9 +549,12 @@ static void say_how_far(const struct sim *sim)
 {
 	printf("  %" PRIu64 " requests, %" PRIu64 " of them ENOSPC, %" PRIu64 " events, %" PRIu64
 	       " sectors judged, %" PRIu64 " of copies, %" PRIu64 " snapshots, %" PRIu64 " removed, %" PRIu64
-	       " clones, %" PRIu64 " rollbacks, %" PRIu64 " received, %" PRIu64 " entries moved\n",
+	       " clones, %" PRIu64 " rollbacks, %" PRIu64 " received, %" PRIu64 " entries moved, %" PRIu64
+	       " attached, %" PRIu64 " inflated, %" PRIu64 " figures of space compared, %" PRIu64
+	       " chunks given back\n",
 	       sim->done_ops, sim->enospc, sim->events, sim->checked_sectors, sim->copied_sectors, sim->snaps_taken,
-	       sim->snaps_removed, sim->clones, sim->rollbacks, sim->received, sim->moved);
+	       sim->snaps_removed, sim->clones, sim->rollbacks, sim->received, sim->moved, sim->attached, sim->inflated,
+	       sim->space_rows, sim->space_gains);
 	fflush(stdout);
 }
 

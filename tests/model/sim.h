@@ -108,7 +108,14 @@ struct sim {
 	struct receiving receiving;
 	bool taking;
 	unsigned next_snap, next_take;
+	struct {
+		int stage; /* clones.c; 0: none */
+		unsigned disk;
+		struct meta_inflate seen;
+		struct ioc_request req;
+	} inflating;
 	uint64_t snaps_taken, snaps_removed, clones, rollbacks, received, moved;
+	uint64_t attached, inflated, space_rows, space_gains;
 	uint32_t next_version, next_disk_id;
 	uint64_t done_ops, enospc, checked_sectors, copied_sectors;
 	struct base_uuid pool_uuid;
@@ -122,6 +129,7 @@ void must(struct sim *sim, int rc, const struct base_error *err, const char *wha
 void read_now(struct sim *sim, struct ioc_bd *bd, const char *name, uint64_t first, uint64_t count, char *buf);
 void open_disk(struct sim *sim, struct disk *disk);
 void do_step(struct sim *sim); /* one of everything that goes on by itself */
+void replace_disk(struct sim *sim, struct disk *disk); /* unless it is in use */
 
 /* requests.c */
 static inline uint64_t size_sectors(const struct disk *disk)
@@ -136,6 +144,7 @@ void snaps_step(struct sim *sim); /* takes, clones, rolls back, removes: whateve
 void snaps_read(struct sim *sim, struct slot *slot, struct snap *snap);
 void snaps_judge_read(struct slot *slot);
 struct snap *snaps_pick(struct sim *sim); /* one that has been read; NULL: none */
+void snaps_remove(struct sim *sim, struct snap *snap); /* unless it is being read */
 void snaps_recover(struct sim *sim);      /* after the disks are open, and before they are settled */
 void snaps_print_layers(struct meta_store *store, uint64_t sector); /* of a failure: where a sector might come from */
 void snaps_check_all(struct sim *sim);
@@ -152,5 +161,12 @@ void snaps_begin_with(struct sim *sim, struct disk *disk, uint32_t id, const str
 /* receive.c */
 void receive_step(struct sim *sim, struct snap *base); /* base's disk takes over a clone of base */
 void receive_recover(struct sim *sim);                 /* after an end in the middle of it; the disks are open */
+
+/* clones.c */
+void clones_step(struct sim *sim); /* attaches, or begins to inflate: whatever the dice say */
+bool clones_turn(struct sim *sim); /* goes on with inflating; true: it is not over */
+bool clones_hold(const struct sim *sim, unsigned disk); /* it is being inflated */
+void clones_forget(struct sim *sim); /* after an end */
+void clones_check_space(struct sim *sim); /* when nothing is in flight */
 
 #endif

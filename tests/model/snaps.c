@@ -248,7 +248,7 @@ void snaps_take(struct sim *sim)
 
 /* ---- removing, cloning, rolling back ------------------------------------------------------------ */
 
-static void remove_snap(struct sim *sim, struct snap *snap)
+void snaps_remove(struct sim *sim, struct snap *snap)
 {
 	struct base_error err = { 0 };
 
@@ -288,7 +288,7 @@ void snaps_begin_with(struct sim *sim, struct disk *disk, uint32_t id, const str
 
 bool snaps_disk_is_idle(struct sim *sim, unsigned d)
 {
-	bool idle = sim->disks[d].flying == 0 && !sim->disks[d].taking;
+	bool idle = sim->disks[d].flying == 0 && !sim->disks[d].taking && !clones_hold(sim, d);
 
 	for (unsigned i = 0; i < sim->scale.snaps && idle; i++)
 		idle = !sim->snaps[i].used || sim->snaps[i].disk != d || sim->snaps[i].flying == 0;
@@ -348,7 +348,7 @@ void snaps_step(struct sim *sim)
 	else if (sim->scale.receives && dice < 60)
 		receive_step(sim, snap);
 	else if (dice < (sim->scale.deep ? 96 : 75))
-		remove_snap(sim, snap);
+		snaps_remove(sim, snap);
 	else if (dice < (sim->scale.deep ? 98 : 88))
 		make_clone(sim, snap);
 	else
