@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/park.h"
@@ -32,6 +33,7 @@ struct job {
 	struct job *next;                /* lock */
 	struct cmd_background_info info; /* lock */
 	struct cmd_background *owner;    /* const */
+	uint64_t rate_bytes;             /* const; 0 = none */
 	bool is_running, is_cancelled;   /* lock */
 };
 
@@ -62,6 +64,20 @@ static void drop(struct cmd_background *background, struct job *job)
 	free(job);
 }
 
+/* Under the lock, which is given up meanwhile. A leaf was copied, or some of it; being cancelled ends the pause. */
+static void pause_after_leaf(struct job *job)
+{
+	uint64_t ns = LEAF_BYTES * UINT64_C(1000000000) / job->rate_bytes;
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	ns += (uint64_t)until.tv_nsec;
+	until.tv_sec += (time_t)(ns / 1000000000);
+	until.tv_nsec = (long)(ns % 1000000000);
+	while (!job->is_cancelled && pthread_cond_timedwait(&job->owner->changed, &job->owner->lock, &until) == 0)
+		continue;
+}
+
 static bool report(uint64_t done_bytes, uint64_t total_bytes, void *ctx)
 {
 	struct job *job = ctx;
@@ -70,6 +86,8 @@ static bool report(uint64_t done_bytes, uint64_t total_bytes, void *ctx)
 	pthread_mutex_lock(&job->owner->lock);
 	job->info.done_bytes = done_bytes;
 	job->info.total_bytes = total_bytes;
+	if (job->rate_bytes)
+		pause_after_leaf(job);
 	goes_on = !job->is_cancelled;
 	pthread_mutex_unlock(&job->owner->lock);
 	return goes_on;
@@ -192,8 +210,8 @@ static int make_way(struct cmd_background *background, uint64_t disk)
 	return 0;
 }
 
-int cmd_background_inflate(struct cmd_background *background, struct meta_disk *disk, uint64_t *ret_id,
-			   struct base_error *err)
+int cmd_background_inflate(struct cmd_background *background, struct meta_disk *disk, uint64_t rate_bytes,
+			   uint64_t *ret_id, struct base_error *err)
 {
 	struct job *job = calloc(1, sizeof(*job)), **link;
 	int r;
@@ -208,6 +226,7 @@ int cmd_background_inflate(struct cmd_background *background, struct meta_disk *
 		job->info.disk = meta_disk_number(disk);
 		job->info.total_bytes = meta_disk_size(disk);
 		job->info.waiting = true;
+		job->rate_bytes = rate_bytes;
 		*ret_id = job->info.id;
 		for (link = &background->jobs; *link;)
 			link = &(*link)->next;
@@ -246,6 +265,7 @@ int cmd_background_cancel(struct cmd_background *background, uint64_t id)
 		job->is_cancelled = true;
 	else if (job)
 		drop(background, job);
+	pthread_cond_signal(&background->changed);
 	pthread_mutex_unlock(&background->lock);
 	return job ? 0 : -ENOENT;
 }

@@ -24,9 +24,10 @@ MUST_CHECK int cmd_background_start(struct meta_pool *meta, struct ioc_pool *ioc
 /* Cancels and frees all. Nobody calls anything else any more. NULL is fine. */
 void cmd_background_stop(struct cmd_background *background);
 
-/* Queues a job that inflates the disk. Return: 0; -EALREADY (it has one), -ENOMEM. */
-MUST_CHECK int cmd_background_inflate(struct cmd_background *background, struct meta_disk *disk, uint64_t *ret_id,
-				      struct base_error *err);
+/* Queues a job that inflates the disk; rate_bytes: in a second at most, 0 = as fast as it goes. Return: 0; -EALREADY
+ * (it has one), -ENOMEM. */
+MUST_CHECK int cmd_background_inflate(struct cmd_background *background, struct meta_disk *disk, uint64_t rate_bytes,
+				      uint64_t *ret_id, struct base_error *err);
 
 struct cmd_background_info {
 	uint64_t id;   /* from 1 */

@@ -14,6 +14,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/park.h"
+#include "base/units.h"
 #include "cmd/args.h"
 #include "cmd/background.h"
 #include "cmd/disks.h"
@@ -24,44 +26,65 @@ static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
 	{ "lu", NULL, CMD_TEXT, 0, "NAME", "the disk, by name" },
 	{ "luudid", NULL, CMD_TEXT, 0, "UDID", "the disk, by its UDID" },
+	{ "rate", NULL, CMD_SIZE, 0, "SIZE", "copy no more than this in a second" },
 	{ "wait", NULL, CMD_FLAG, 0, NULL, "return when it is done, and show how far it is" },
 	{ 0 },
 };
 
+struct now {
+	struct cmd_progress *progress;
+	uint64_t rate_bytes;
+};
+
 static bool report(uint64_t done_bytes, uint64_t total_bytes, void *ctx)
 {
-	struct cmd_progress *progress = ctx;
+	struct now *now = ctx;
 
-	return !progress || progress->report(progress, "inflate", done_bytes, total_bytes) == 0;
+	if (now->rate_bytes)
+		base_sleep_ms((unsigned)(LEAF_BYTES * 1000 / now->rate_bytes));
+	return !now->progress || now->progress->report(now->progress, "inflate", done_bytes, total_bytes) == 0;
 }
 
-static int inflate_now(struct cmd_context *ctx, struct meta_disk *disk, struct base_error *err)
+static int inflate_now(struct cmd_context *ctx, struct meta_disk *disk, uint64_t rate_bytes, struct base_error *err)
 {
+	struct now now = { ctx->progress, rate_bytes };
 	struct ioc_bd *bd;
 	int r = ioc_disk_open(ctx->ioc, disk, &bd, err);
 
 	if (r < 0)
 		return r;
-	r = ioc_disk_inflate(ctx->ioc, bd, report, ctx->progress, err);
+	r = ioc_disk_inflate(ctx->ioc, bd, report, &now, err);
 	ioc_disk_close(bd);
 	return r;
+}
+
+static int check_rate(const json_t *args, struct base_size *ret, struct base_error *err)
+{
+	int r = cmd_arg_size(args, "rate", ret);
+
+	if (r != CMD_ARG_ABSENT && (ret->is_increment || ret->bytes < 64 * KIB))
+		return base_error_set(err, -EINVAL, "-rate: at least 64K in a second, such as -rate 50M");
+	return 0;
 }
 
 static int run(struct cmd_context *ctx, json_t *args, json_t **ret_result, struct base_error *err)
 {
 	struct meta_disk_info info;
+	struct base_size rate = { 0 };
 	struct meta_disk *disk;
 	uint64_t id = 0;
 	char text[24];
-	int r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
+	int r = check_rate(args, &rate, err);
 
+	if (r == 0)
+		r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
 	if (r < 0)
 		return r;
 	ctx->subject = CMD_SUBJECT_NONE;
 	if (ctx->service)
-		r = cmd_background_inflate(ctx->service->background, disk, &id, err);
+		r = cmd_background_inflate(ctx->service->background, disk, rate.bytes, &id, err);
 	else
-		r = inflate_now(ctx, disk, err);
+		r = inflate_now(ctx, disk, rate.bytes, err);
 	meta_disk_info(disk, &info);
 	if (r < 0)
 		base_error_wrap(err, "%s", info.record.name);
@@ -113,7 +136,7 @@ static unsigned needs(const json_t *args)
 const struct cmd_verb cmd_inflate = {
 	.name = "inflate",
 	.summary = "make a clone independent of what it was cloned from",
-	.synopsis = "bdfs inflate [-sp POOL] {-lu NAME | -luudid UDID} [-wait]",
+	.synopsis = "bdfs inflate [-sp POOL] {-lu NAME | -luudid UDID} [-rate SIZE] [-wait]",
 	.about =
 		"Copies what the disk shares with the snapshot it was cloned from, while the disk is in use. Then the "
 		"two have nothing to do with each other, and removing the one gives all its space back. On a mounted "

@@ -15,7 +15,7 @@
 
 const struct cmd_verb *const cmd_verbs[] = {
 	&cmd_mksp,   &cmd_lssp, &cmd_chsp,  &cmd_rmsp, &cmd_mount,   &cmd_umount, &cmd_mkbdsp, &cmd_chbdsp,
-	&cmd_rmbdsp, &cmd_lu, &cmd_snapshot, &cmd_jobs, &cmd_send, &cmd_receive,
+	&cmd_rmbdsp, &cmd_lu, &cmd_snapshot, &cmd_inflate, &cmd_jobs, &cmd_send, &cmd_receive,
 	&cmd_mkvdev, &cmd_rmvdev, &cmd_lsmap, &cmd_lsdev, &cmd_chdev,   &cmd_rmdev,  &cmd_viostat,
 	&cmd_mklv, &cmd_lslv, &cmd_extendlv, &cmd_rmlv, &cmd_cplv,
 	&cmd_check, &cmd_dump, &cmd_restore, &cmd_import, &cmd_alert,  &cmd_events,
