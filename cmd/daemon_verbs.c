@@ -14,7 +14,8 @@
  * kept in a list and answered last of all, with how it ended.
  *
  * Failure modes: an unknown verb, or one that makes no sense in a daemon
- * (-EOPNOTSUPP), is answered and changes nothing.
+ * (-EOPNOTSUPP), or one that would change a pool that is mounted read-only
+ * (-EROFS), is answered and changes nothing.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -73,6 +74,19 @@ static void audit(struct cmd_peer peer, const char *verb, const json_t *args, co
 	free(text);
 }
 
+/* The pool itself is open for writing then too: a log had to be replayed, freed space goes on to be discarded. */
+static bool refuse_read_only(struct cmd_dispatch *dispatch, const char *verb, unsigned needs,
+			     struct cmd_outcome *outcome)
+{
+	if (!(needs & CMD_CHANGES) || (needs & CMD_ONLY_READS) || !dispatch->args.service->read_only)
+		return false;
+	outcome->code = base_error_set(&outcome->err, -EROFS,
+				       "%s: would change the pool, which is mounted read-only at %s: mount it without "
+				       "-ro for that",
+				       verb, dispatch->args.service->mountpoint);
+	return true;
+}
+
 static void run_verb(struct cmd_dispatch *dispatch, struct cmd_connection *connection, const struct cmd_verb *verb,
 		     json_t *args, struct cmd_outcome *outcome)
 {
@@ -90,8 +104,11 @@ static void run_verb(struct cmd_dispatch *dispatch, struct cmd_connection *conne
 		.uid = peer.uid,
 		.progress = &report.progress,
 	};
-	bool changes = json_is_object(args) && (cmd_verb_needs(verb, args) & CMD_CHANGES);
+	unsigned needs = json_is_object(args) ? cmd_verb_needs(verb, args) : 0;
+	bool changes = needs & CMD_CHANGES;
 
+	if (refuse_read_only(dispatch, verb->name, needs, outcome))
+		return;
 	if (changes)
 		pthread_mutex_lock(&dispatch->changing);
 	cmd_run(verb, args, &ctx, outcome);

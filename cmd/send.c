@@ -610,7 +610,7 @@ static int local(struct cmd_context *ctx, json_t *args, json_t **ret_result, str
 
 static unsigned needs(const json_t *args)
 {
-	return CMD_CHANGES | CMD_IO;
+	return CMD_CHANGES | CMD_IO | CMD_ONLY_READS;
 }
 
 const struct cmd_verb cmd_send = {

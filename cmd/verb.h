@@ -113,6 +113,7 @@ enum {
 	CMD_CHANGES = 1 << 0, /* opened for writing; one such verb at a time; a line in the log */
 	CMD_IO = 1 << 1,      /* queue threads */
 	CMD_LONG = 1 << 3,    /* goes on until its client has enough: a thread of its own in the daemon */
+	CMD_ONLY_READS = 1 << 4, /* with CMD_CHANGES: all the same, nothing is changed: fine on a read-only mount */
 	CMD_CLOSED = 1 << 2,  /* without a daemon the pool is not opened: the verb looks at its directory */
 };
 
