@@ -13,6 +13,13 @@
  * A granted entry goes on with its next stripe on the thread that granted it; it
  * may have to queue again there. When it has the last one its message is posted.
  *
+ * A closer, an exclusive entry to all stripes that has to wait, sets WAITING on all
+ * of them, so that all who come take the lock and find it. Who holds a stripe
+ * already goes on, else the closer would wait for it and it for the closer; who
+ * holds none is kept back. When the closer has everything, those queue in the order
+ * in which they came; another one that wants all stripes is the next closer, and
+ * who came after it stays kept back.
+ *
  * Failure modes: none of its own. A holder that never leaves blocks its stripes,
  * which is why a request that must wait for anything else leaves first.
  */
@@ -31,10 +38,13 @@ void gate_init(struct gate *gate)
 		gate->stripes[i].head = NULL;
 		gate->stripes[i].tail = &gate->stripes[i].head;
 	}
+	gate->closer = gate->kept = NULL;
+	gate->kept_tail = &gate->kept;
 }
 
 void gate_done(struct gate *gate)
 {
+	assert(!gate->closer && !gate->kept);
 	for (unsigned i = 0; i < GATE_STRIPES; i++)
 		assert(atomic_load(&gate->stripes[i].word) == 0);
 	pthread_mutex_destroy(&gate->lock);
@@ -80,18 +90,21 @@ static bool take_locked(struct gate_stripe *stripe, bool exclusive)
 	return false;
 }
 
-static void clear_waiting_if_empty(struct gate_stripe *stripe)
+/* Lock held. */
+static void clear_waiting_if_empty(const struct gate *gate, struct gate_stripe *stripe)
 {
-	if (!stripe->head)
+	if (!stripe->head && !gate->closer)
 		atomic_fetch_and(&stripe->word, ~WAITING);
 }
 
 /* Lock held. True: entered; false: queued. */
 static bool enter_locked(struct gate_stripe *stripe, struct gate_entry *entry)
 {
+	const struct gate *gate = entry->gate;
+
 	atomic_fetch_or(&stripe->word, WAITING);
 	if (!stripe->head && take_locked(stripe, entry->exclusive)) {
-		clear_waiting_if_empty(stripe);
+		clear_waiting_if_empty(gate, stripe);
 		return true;
 	}
 	entry->next = NULL;
@@ -117,6 +130,55 @@ static bool go_on_locked(struct gate_entry *entry)
 	return true;
 }
 
+static bool wants_all(const struct gate_entry *entry)
+{
+	return entry->exclusive && entry->stripes == UINT64_MAX;
+}
+
+/* Lock held. The closer has everything: whom it kept back queues behind it. */
+static void open_locked(struct gate *gate)
+{
+	gate->closer = NULL;
+	while (gate->kept && !gate->closer) {
+		struct gate_entry *entry = gate->kept;
+
+		gate->kept = entry->next;
+		if (wants_all(entry))
+			gate->closer = entry;
+		if (go_on_locked(entry))
+			assert(!"somebody else holds every stripe");
+	}
+	if (!gate->kept)
+		gate->kept_tail = &gate->kept;
+	for (unsigned i = 0; i < GATE_STRIPES; i++)
+		clear_waiting_if_empty(gate, &gate->stripes[i]);
+}
+
+/* Lock held. True when it has them all. */
+static bool close_locked(struct gate *gate, struct gate_entry *entry)
+{
+	gate->closer = entry;
+	for (unsigned i = 0; i < GATE_STRIPES; i++)
+		atomic_fetch_or(&gate->stripes[i].word, WAITING);
+	if (!go_on_locked(entry))
+		return false;
+	open_locked(gate);
+	return true;
+}
+
+/* Lock held. As gate_enter. */
+static bool enter_slowly(struct gate *gate, struct gate_entry *entry)
+{
+	if (wants_all(entry) && !gate->closer)
+		return close_locked(gate, entry);
+	if (!gate->closer || entry->held)
+		return go_on_locked(entry);
+	entry->next = NULL;
+	*gate->kept_tail = entry;
+	gate->kept_tail = &entry->next;
+	return false;
+}
+
 bool gate_enter(struct gate *gate, struct gate_entry *entry)
 {
 	entry->gate = gate;
@@ -130,7 +192,7 @@ bool gate_enter(struct gate *gate, struct gate_entry *entry)
 	if (entry->held == entry->stripes)
 		return true;
 	pthread_mutex_lock(&gate->lock);
-	bool all = go_on_locked(entry);
+	bool all = enter_slowly(gate, entry);
 	pthread_mutex_unlock(&gate->lock);
 	return all;
 }
@@ -146,12 +208,14 @@ static void grant_locked(struct gate *gate, unsigned i, struct gate_entry **gran
 		if (!stripe->head)
 			stripe->tail = &stripe->head;
 		entry->held |= UINT64_C(1) << i;
-		if (go_on_locked(entry)) {
-			entry->next = *granted;
-			*granted = entry;
-		}
+		if (!go_on_locked(entry))
+			continue;
+		entry->next = *granted;
+		*granted = entry;
+		if (entry == gate->closer)
+			open_locked(gate);
 	}
-	clear_waiting_if_empty(stripe);
+	clear_waiting_if_empty(gate, stripe);
 }
 
 static bool leave_fast(struct gate_stripe *stripe, bool exclusive)

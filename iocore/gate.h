@@ -9,7 +9,9 @@
  * continuation: a message in its mailbox says when it has all its stripes.
  *
  * First come, first served on each stripe: a shared entry does not pass a
- * waiting exclusive one.
+ * waiting exclusive one. An exclusive entry to all stripes closes the gate while it
+ * waits: who comes after it and holds nothing yet is kept back, whatever its
+ * stripes, so that it waits for those in flight once and not stripe by stripe.
  *
  * Context: any thread. Nothing blocks; the lock is held for a few instructions.
  */
@@ -34,7 +36,7 @@ struct gate_entry {
 	/* The gate's. */
 	struct gate *gate;
 	uint64_t held;
-	struct gate_entry *next; /* in a stripe's queue */
+	struct gate_entry *next; /* in a stripe's queue, or kept back */
 };
 
 struct gate_stripe {
@@ -45,6 +47,9 @@ struct gate_stripe {
 struct gate {
 	pthread_mutex_t lock;
 	struct gate_stripe stripes[GATE_STRIPES];
+	/* lock; NULL, or who waits for all stripes, and who is kept back until it has them */
+	struct gate_entry *closer;
+	struct gate_entry *kept, **kept_tail;
 };
 
 void gate_init(struct gate *gate);
