@@ -151,6 +151,7 @@ struct snapshot_take {
 	struct meta_switch change;
 	void (*next)(struct snapshot_take *take, int result);
 	size_t trims; /* disks whose trim has been waited for */
+	bool needs_commit; /* before the gates, whatever there is to commit */
 	uint64_t began_ns, gated_ns, pause_ns;
 };
 void snapshot_take_begin(struct snapshot_take *take);

@@ -50,6 +50,8 @@ struct meta_wait {
 struct meta_epochs *meta_io_epochs(struct meta_pool *pool);
 /* 0, -EROFS (opened read-only), -EIO (failed). One atomic load. */
 int meta_io_writable(struct meta_pool *pool);
+/* Whether there is so much to be committed that it takes long. Loads of atomics. */
+bool meta_io_is_very_dirty(const struct meta_pool *pool);
 /* A device write of this pv has completed and is not synced. Before it is answered. */
 void meta_io_note_write(struct meta_pool *pool, unsigned pv);
 /* A pv said ENOSPC (a sparse pool file on a full host), EIO ...: counted and logged, not sticky. */

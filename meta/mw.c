@@ -197,10 +197,17 @@ int mw_call_wait(struct meta_pool *pool, struct mw_call *call)
 /* While the metadata's file system is nearly full: as many leaves are changed in a commit at most, or a little more,
  * since each may copy a page before an older copy is free. */
 #define COMMIT_LEAVES_SHORT 128
+/* More than that make a commit longer than its syncs take. */
+#define VERY_DIRTY_LEAVES 1000
 
 uint64_t pool_commit_leaves(const struct meta_pool *pool)
 {
 	return reserve_is_short(pool) ? COMMIT_LEAVES_SHORT : COMMIT_LEAVES;
+}
+
+bool meta_io_is_very_dirty(const struct meta_pool *pool)
+{
+	return atomic_load(&pool->dirty_count) >= VERY_DIRTY_LEAVES || restart_percent_used(pool->log) >= 25;
 }
 
 bool pool_is_dirty(struct meta_pool *pool)
