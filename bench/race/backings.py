@@ -20,8 +20,8 @@ PATH_NAMES = {
              "bdfs-snap", "bdfs-x8", "loop-raw", "loop-xfs", "loop-bdfs", "vhost-qsd", "vhost-qcow2", "vhost-bd",
              "vhost-bdfs"],
     "block": ["raw", "passthrough", "bdfs", "bdfs-fresh", "bdfs-snap", "vhost-bdfs"],
-    "null": ["floor", "floor-uring", "floor-ring", "passthrough", "qsd", "bdfs", "bdfs-fresh", "bdfs-x8", "loop-bdfs",
-             "vhost-qsd", "vhost-bdfs"],
+    "null": ["floor", "floor-uring", "floor-ring-1", "floor-ring-2", "passthrough", "qsd", "bdfs", "bdfs-fresh", "bdfs-x8",
+             "loop-bdfs", "vhost-qsd", "vhost-bdfs"],
     "device": ["raw", "passthrough", "bdfs", "bdfs-fresh", "vhost-bd", "vhost-bdfs"],
 }
 # The columns of ratios, in order.
@@ -138,7 +138,8 @@ class Assembly:
             "raw-x8": lambda: paths.RawFile(s, "raw-x8", 8),
             "floor": lambda: paths.floor(s),
             "floor-uring": lambda: paths.floor_uring(s),
-            "floor-ring": lambda: paths.floor_ring(s),
+            "floor-ring-1": lambda: paths.floor_ring(s, 1),
+            "floor-ring-2": lambda: paths.floor_ring(s, 2),
             "passthrough": self.passthrough,
             "qsd": lambda: peers.Qsd(s, "qsd", kind),
             "qsd-qcow2": lambda: peers.Qsd(s, "qsd-qcow2", "qcow2"),

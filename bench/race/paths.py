@@ -208,13 +208,13 @@ def floor_uring(setting):
     return BenchServer(setting, "floor-uring", [setting.servers / "fuse_ring", "--null", setting.size_bytes])
 
 
-def floor_ring(setting):
-    """FUSE over io_uring."""
+def floor_ring(setting, threads=1):
+    """FUSE over io_uring: one thread for the queues of all processors, or several, not pinned."""
     switch = FilePath("/sys/module/fuse/parameters/enable_uring")
     if not switch.exists() or switch.read_text().strip() != "Y":
         raise Unavailable(f"FUSE over io_uring is switched off; as root: echo 1 > {switch}")
-    return BenchServer(setting, "floor-ring", [setting.servers / "fuse_ring", "--transport", "ring", "--null",
-                                               setting.size_bytes])
+    return BenchServer(setting, f"floor-ring-{threads}", [setting.servers / "fuse_ring", "--transport", "ring",
+                                                          "--threads", threads, "--null", setting.size_bytes])
 
 
 def passthrough(setting, target, read_only=False):
