@@ -80,13 +80,61 @@ static struct meta_disk *find_number(struct meta_pool *pool, uint64_t number)
 	return disk;
 }
 
+/*
+ * The names in order, made anew when they are asked for and not valid (sort_names). One that comes or goes is put in
+ * or taken out, since who removes thousands asks for the next one after each.
+ */
+
+/* The first whose name is > name, or, with `same`, >= name. */
+static size_t sorted_after(const struct meta_pool *pool, const char *name, bool same)
+{
+	size_t low = 0, high = pool->sorted_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = strcmp(pool->sorted[middle]->record.name, name);
+		if (order > 0 || (same && order == 0))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+static void sorted_insert(struct meta_disk *disk)
+{
+	struct meta_pool *pool = disk->pool;
+
+	if (!pool->sorted_valid || pool->sorted_count == pool->sorted_room) {
+		pool->sorted_valid = false;
+		return;
+	}
+	size_t at = sorted_after(pool, disk->record.name, false);
+	memmove(pool->sorted + at + 1, pool->sorted + at, (pool->sorted_count - at) * sizeof(*pool->sorted));
+	pool->sorted[at] = disk;
+	pool->sorted_count++;
+}
+
+static void sorted_remove(struct meta_disk *disk)
+{
+	struct meta_pool *pool = disk->pool;
+	size_t at = pool->sorted_valid ? sorted_after(pool, disk->record.name, true) : 0;
+
+	if (!pool->sorted_valid || at == pool->sorted_count || pool->sorted[at] != disk) {
+		pool->sorted_valid = false;
+		return;
+	}
+	pool->sorted_count--;
+	memmove(pool->sorted + at, pool->sorted + at + 1, (pool->sorted_count - at) * sizeof(*pool->sorted));
+}
+
 static void insert_name(struct meta_disk *disk)
 {
 	struct meta_disk **slot = &disk->pool->by_name[name_slot(disk->record.name)];
 
 	disk->name_next = *slot;
 	*slot = disk;
-	disk->pool->sorted_valid = false;
+	sorted_insert(disk);
 }
 
 static void unlink_name(struct meta_disk *disk)
@@ -96,7 +144,7 @@ static void unlink_name(struct meta_disk *disk)
 	while (*at != disk)
 		at = &(*at)->name_next;
 	*at = disk->name_next;
-	disk->pool->sorted_valid = false;
+	sorted_remove(disk);
 }
 
 static void insert(struct meta_disk *disk)
@@ -551,11 +599,13 @@ static int by_name_order(const void *pa, const void *pb)
 
 static void sort_names(struct meta_pool *pool)
 {
-	struct meta_disk **sorted = realloc(pool->sorted, MAX(pool->disk_count, 1) * sizeof(*sorted));
+	size_t room = pool->disk_count + pool->disk_count / 4 + 16;
+	struct meta_disk **sorted = realloc(pool->sorted, room * sizeof(*sorted));
 
 	if (!sorted)
 		return; /* the listing ends early; the next one tries again */
 	pool->sorted = sorted;
+	pool->sorted_room = room;
 	pool->sorted_count = 0;
 	for (size_t i = 0; i < DISK_HASH; i++)
 		for (struct meta_disk *disk = pool->by_name[i]; disk; disk = disk->name_next)
@@ -569,14 +619,7 @@ struct meta_disk *meta_disk_next(struct meta_pool *pool, const char *after)
 	pthread_mutex_lock(&pool->catalog_lock);
 	if (!pool->sorted_valid)
 		sort_names(pool);
-	size_t low = 0, high = pool->sorted_valid ? pool->sorted_count : 0, count = high;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (strcmp(pool->sorted[middle]->record.name, after) > 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
+	size_t count = pool->sorted_valid ? pool->sorted_count : 0, low = count ? sorted_after(pool, after, false) : 0;
 	struct meta_disk *disk = low < count ? referenced(pool->sorted[low]) : NULL;
 	pthread_mutex_unlock(&pool->catalog_lock);
 	return disk;

@@ -147,7 +147,7 @@ struct meta_store {
 	bool unlinked;                  /* catalog_lock: no longer on the list; waits for the epoch */
 	uint64_t retired_epoch;         /* catalog_lock */
 	_Atomic uint64_t chunks_owned, blocks_valid; /* live */
-	struct meta_store *next;                     /* catalog_lock: all stores in memory */
+	struct meta_store *next, **link;             /* catalog_lock: all stores in memory, and what points here */
 };
 
 /* ---- disks -------------------------------------------------------------------------------- */
@@ -365,8 +365,8 @@ struct meta_pool {
 	struct meta_pool_record record; /* catalog_lock; MW writes */
 	struct meta_disk *by_name[DISK_HASH], *by_number[DISK_HASH];
 	uint64_t disk_count;
-	struct meta_disk **sorted; /* by name; rebuilt when sorted_valid is false */
-	size_t sorted_count;
+	struct meta_disk **sorted; /* by name; made anew when sorted_valid is false */
+	size_t sorted_count, sorted_room;
 	bool sorted_valid;
 	struct meta_store *stores;
 	struct meta_store *retired_stores; /* catalog_lock: by next; BG frees them */

@@ -45,20 +45,27 @@ void store_link(struct meta_store *store)
 {
 	store->refs = 1;
 	store->next = store->pool->stores;
+	store->link = &store->pool->stores;
+	if (store->next)
+		store->next->link = &store->next;
 	store->pool->stores = store;
+}
+
+static void unlink_store(struct meta_store *store)
+{
+	*store->link = store->next;
+	if (store->next)
+		store->next->link = store->link;
 }
 
 void store_put_locked(struct meta_store *store)
 {
 	struct meta_pool *pool = store->pool;
-	struct meta_store **at = &pool->stores;
 
 	assert(store->refs > 0);
 	if (--store->refs > 0)
 		return;
-	while (*at != store)
-		at = &(*at)->next;
-	*at = store->next;
+	unlink_store(store);
 	store->unlinked = true;
 	store->retired_epoch = meta_epoch_now(&pool->epochs);
 	store->next = pool->retired_stores;
