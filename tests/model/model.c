@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -292,7 +293,7 @@ static void copy_file(struct sim *sim, const char *name)
 }
 
 /* LMDB's file is as of its last commit: nothing of the device happens while one is written. The old environment stays
- * open on the old file, as a dead process's memory would: nobody looks at it again. */
+ * open on the old file, as a dead process's memory would, until the copy is made. */
 static void move_metadata(struct sim *sim, bool with_log)
 {
 	char path[128];
@@ -425,6 +426,22 @@ static void judge_copy(struct sim *sim)
 	sim->copied_sectors += sectors;
 }
 
+/* The map of the old environment is huge: after some hundred ends there would be no room for another. The environment
+ * itself can't be closed, as the end may have come within a transaction. */
+static void let_go_of_map(struct sim *sim)
+{
+	char line[512], name[128];
+	uintptr_t first, end;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	snprintf(name, sizeof(name), "%s/data.mdb", sim->dir[!sim->where]);
+	while (maps && fgets(line, sizeof(line), maps))
+		if (strstr(line, name) && sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &first, &end) == 2)
+			munmap((void *)first, end - first);
+	if (maps)
+		fclose(maps);
+}
+
 static void recover(struct sim *sim)
 {
 	bool cut = sim->ending == END_CUT;
@@ -436,6 +453,7 @@ static void recover(struct sim *sim)
 	judge_copy(sim);
 	sim->moved += atomic_load(&sim->pool->moved_leaves);
 	move_metadata(sim, !cut);
+	let_go_of_map(sim);
 	for (unsigned i = 0; i < SLOTS; i++)
 		sim->slots[i].busy = false;
 	clones_forget(sim);
@@ -660,8 +678,9 @@ static int run_in_child(const struct options *options)
 	remove_tree(scratch);
 	if (WIFSIGNALED(status)) {
 		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64
-		       " --cases 1%s --verbose\n",
-		       options->seed, WTERMSIG(status), options->seed, options->deep ? " --deep" : "");
+		       " --cases 1 --verbose%s\n",
+		       options->seed, WTERMSIG(status), options->seed,
+		       options->soak ? " --soak REQUESTS" : options->receives ? " --receive" : "");
 		return 1;
 	}
 	return WEXITSTATUS(status);
