@@ -680,7 +680,10 @@ static int run_in_child(const struct options *options)
 		printf("model: seed %" PRIu64 " died of signal %d\n  again: model --seed %" PRIu64
 		       " --cases 1 --verbose%s\n",
 		       options->seed, WTERMSIG(status), options->seed,
-		       options->soak ? " --soak REQUESTS" : options->receives ? " --receive" : "");
+		       options->soak	   ? " --soak REQUESTS"
+		       : options->receives ? " --receive"
+		       : options->deep	   ? " --deep"
+					   : "");
 		return 1;
 	}
 	return WEXITSTATUS(status);
