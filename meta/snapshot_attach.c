@@ -172,6 +172,7 @@ static void attach_applied(struct mw_call *call)
 	} else {
 		atomic_store(&args->head->overlap_bytes, args->end_bytes);
 	}
+	changed_note(call->pool, args->head->layer.owner_disk, META_CHANGED_DATA, call->record->commit);
 }
 
 /* ---- the call ------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "meta/import.h"
+#include "meta/snapshot.h"
 #include "tests/unit/meta/check_rig.h"
 
 static const struct base_uuid pool_uuid = { .b = { 1, 2, 3 } };
@@ -221,4 +222,21 @@ Test(meta_changed_import, names_who_changed_before_the_copy_and_after_it)
 {
 	crash_after(on_both_sides_of_a_copy);
 	cr_expect_str_eq(name_of(META_CHANGED_DATA), "b");
+}
+
+/* No leaf changes by it. */
+static void attach_c_to_a_snapshot_of_b(struct meta_pool *pool)
+{
+	struct meta_disk *b = meta_disk_get_by_name(pool, "b"), *c = meta_disk_get_by_name(pool, "c");
+
+	rig_snapshot(pool, "b", "s");
+	rig_require(copy_take(pool, false) == 0, "a copy");
+	struct meta_snapshot *snapshot = meta_snapshot_get_by_name(b, "s");
+	rig_require(meta_disk_attach(c, snapshot, 0, CHUNK_BYTES, &rig_error) == 0, "attaching");
+}
+
+Test(meta_changed_import, names_the_disk_that_was_attached_to_a_snapshot_since)
+{
+	crash_after(attach_c_to_a_snapshot_of_b);
+	cr_expect_str_eq(name_of(META_CHANGED_DATA), "c");
 }
