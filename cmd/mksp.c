@@ -251,9 +251,9 @@ const struct cmd_verb cmd_mksp = {
 		 "A single PATH that is not there yet is taken for a directory, unless it ends in .img or .raw. A "
 		 "device or file that carries the label of a pool is refused; -f takes it over, and that pool is "
 		 "lost.\n"
-		 "A copy of the metadata is kept on the first device or file, for `bdfs import`, as long as it has room: "
-		 "a thousandth of the pool for each of two copies, 16 MiB at most (some 2 TiB of disks written in order); "
-		 "480 KiB where the first has less than 1 GiB.",
+		 "A copy of the metadata is kept on the first device or file, for `bdfs import`, as long as it has "
+		 "room: a thousandth of the pool for each of two copies, 16 MiB at most (2 TiB of disks written in "
+		 "order); 480 KiB where the first has less than 1 GiB.",
 	.examples = "bdfs mksp vms -size 200G /srv/pools/vms\n"
 		    "bdfs mksp fast /dev/nvme1n1 /dev/nvme2n1\n"
 		    "bdfs mksp scratch -size 10G",
