@@ -92,12 +92,17 @@ static void advise_huge(void *map, size_t bytes)
 
 static int grow_map(uint64_t **map, size_t old_words, size_t new_words, uint8_t fill)
 {
-	uint64_t *grown = realloc(*map, new_words * sizeof(uint64_t));
+	/* At the open, all at once: what is zero from the start need not be touched. */
+	bool is_zero = old_words == 0 && fill == 0;
+	uint64_t *grown = is_zero ? calloc(new_words, sizeof(uint64_t)) : realloc(*map, new_words * sizeof(uint64_t));
 
 	if (!grown)
 		return -ENOMEM;
+	if (is_zero)
+		free(*map);
 	advise_huge(grown, new_words * sizeof(uint64_t));
-	memset(grown + old_words, fill, (new_words - old_words) * sizeof(uint64_t));
+	if (!is_zero)
+		memset(grown + old_words, fill, (new_words - old_words) * sizeof(uint64_t));
 	*map = grown;
 	return 0;
 }
@@ -130,10 +135,18 @@ int space_make_room(struct space *space, uint32_t first, uint32_t count)
 	return rc;
 }
 
-/* By words: a pool of 100 TiB has 1.7 billion chunks, and its mount must not take seconds for them. */
+/* Whole words of the summary, and what they stand for, at once: a pool of 100 TiB has 1.7 billion chunks, and its mount
+ * must not take seconds for them. */
 static void busy_clear_range(struct space *space, uint64_t n, uint64_t end)
 {
 	while (n < end) {
+		uint64_t whole = (end - n) / (WORD_BITS * WORD_BITS);
+		if (n % (WORD_BITS * WORD_BITS) == 0 && whole > 0) {
+			memset(space->busy + n / WORD_BITS, 0, whole * WORD_BITS * sizeof(uint64_t));
+			memset(space->summary + n / WORD_BITS / WORD_BITS, 0xff, whole * sizeof(uint64_t));
+			n += whole * WORD_BITS * WORD_BITS;
+			continue;
+		}
 		uint64_t next = MIN((n / WORD_BITS + 1) * WORD_BITS, end), bits = next - n;
 		uint64_t mask = bits == WORD_BITS ? UINT64_MAX : ((UINT64_C(1) << bits) - 1) << (n % WORD_BITS);
 		space->busy[n / WORD_BITS] &= ~mask;
