@@ -33,6 +33,7 @@ static const char *const names[BUGS] = {
 	[BUG_SNAPSHOT_NO_GATE] = "snapshot-no-gate",
 	[BUG_RMW_SHARED] = "rmw-shared",
 	[BUG_VIEW_STALE] = "view-stale",
+	[BUG_VIEW_JOINED] = "view-joined",
 	[BUG_NO_KEEP] = "no-keep",
 };
 

@@ -37,6 +37,7 @@ enum base_bug {
 	BUG_SNAPSHOT_NO_GATE,     /* a snapshot does not wait for the writes in flight */
 	BUG_RMW_SHARED,           /* read-modify-writes of one block go on side by side */
 	BUG_VIEW_STALE,           /* a view is used although a fold has moved what it says */
+	BUG_VIEW_JOINED,          /* ... although it is the view of another layer by now */
 	BUG_NO_KEEP,              /* what was read for a request is not kept for it */
 	BUGS
 };

@@ -320,6 +320,9 @@ static void take_over(struct fold_job *job, const struct meta_layer_record *rec)
 	upper->layer_id = 0; /* until it is freed it is on the list, and who looks for the layer is to find the other */
 	lower->refs++; /* while names and children change hands */
 	atomic_store(&lower->overlap_bytes, rec->overlap_bytes);
+	/* Its views show what the upper layer hid: void before anybody else can ask for them. */
+	if (!planted(BUG_VIEW_JOINED))
+		atomic_fetch_add(&lower->joins, 1);
 	if (snapshot) {
 		lower->refs++;
 		lower->snapshot = snapshot;

@@ -80,7 +80,8 @@ struct meta_view {
 	struct cache_item item;
 	struct meta_store *store;
 	uint64_t number;                 /* of the leaf */
-	uint64_t moves;                  /* the bucket's count of moves that it was made at */
+	uint64_t moves;                  /* the bucket's count of moves that it was made at ... */
+	uint64_t joins;                  /* ... and the store's of joins */
 	uint16_t first[LEAF_CHUNKS + 1]; /* piece of each chunk */
 	struct view_piece pieces[];
 };
@@ -136,6 +137,7 @@ struct meta_store {
 	uint64_t release_serial;                     /* MW: of which release layer_next is ... */
 	bool release_unnamed;                        /* ... and this: its name goes in it */
 	bool index_loaded;                           /* lock */
+	_Atomic uint64_t joins;                      /* folds that made it another layer's: earlier views are void */
 	_Atomic uint64_t commits;                    /* that wrote leaves of it; MW, before their pins go */
 	struct space_claim claim;                    /* space.lock */
 	/* catalog_lock: its disk, its snapshot, its children, a job. */

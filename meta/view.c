@@ -16,10 +16,15 @@
  * What moves or frees a frozen layer's chunk is a fold (fold.c), and it raises the
  * bucket's count of moves. A view carries the count from before it was begun and
  * is of no use when that is not the present one: it is not found, and made again.
+ * What a fold cuts off a layer was hidden from its one child by the child's overlap,
+ * and its views may go on showing it, as long as only that child asks. A fold down ends
+ * with the lower store in the child's place, asked by the child's children: then all of
+ * its views are void, which its count of joins says.
+ *
  * Nothing else changes what a frozen layer shows through: heads switch when
  * nothing is in flight; an overlap is lowered only on a head, or at the end of a
- * fold to what could be seen anyhow; what a fold cuts off or sweeps out of a layer
- * was hidden by an overlap, or had nothing below it to hide.
+ * fold to what could be seen anyhow; what a fold sweeps out of a layer had nothing
+ * below it to hide.
  *
  * A leaf of a layer is read like this: note the layer's count of commits; look in
  * memory; if it is not there read LMDB; look in memory again. If it is still not
@@ -53,7 +58,7 @@ struct meta_view *view_find(struct meta_store *store, uint64_t leaf_number, uint
 	struct meta_view *view =
 		row ? atomic_load_explicit(&row->view[leaf_number % ROW_LEAVES], memory_order_acquire) : NULL;
 
-	if (!view || (view->moves != moves && !planted(BUG_VIEW_STALE)))
+	if (!view || ((view->moves != moves || view->joins != atomic_load(&store->joins)) && !planted(BUG_VIEW_STALE)))
 		return NULL;
 	if (!atomic_load_explicit(&view->item.referenced, memory_order_relaxed))
 		atomic_store_explicit(&view->item.referenced, true, memory_order_relaxed);
@@ -152,7 +157,8 @@ static int walk(struct meta_store *store, struct db_txn **slot, struct draft *dr
 	return 0;
 }
 
-static struct meta_view *view_of_draft(struct meta_store *store, const struct draft *draft, uint64_t moves)
+static struct meta_view *view_of_draft(struct meta_store *store, const struct draft *draft, uint64_t moves,
+				       uint64_t joins)
 {
 	size_t bytes = sizeof(struct meta_view) + draft->total * sizeof(struct view_piece);
 	struct meta_view *view = malloc(bytes);
@@ -166,6 +172,7 @@ static struct meta_view *view_of_draft(struct meta_store *store, const struct dr
 		.store = store,
 		.number = draft->number,
 		.moves = moves,
+		.joins = joins,
 	};
 	for (unsigned i = 0; i < LEAF_CHUNKS; i++) {
 		view->first[i] = (uint16_t)n;
@@ -181,17 +188,18 @@ int view_make(struct meta_store *store, uint64_t leaf_number, struct db_txn **sl
 {
 	_Atomic uint64_t *count = &store->pool->move_counts[leaf_number % MOVE_BUCKETS];
 	struct draft draft = { .number = leaf_number };
-	uint64_t moves;
+	uint64_t moves, joins;
 	int rc;
 
 	do {
+		joins = atomic_load(&store->joins);
 		moves = atomic_load(count);
 		rc = walk(store, slot, &draft);
 		atomic_thread_fence(memory_order_seq_cst);
 	} while (atomic_load(count) != moves && pool_failed_code(store->pool) == 0);
 	if (rc < 0)
 		return rc;
-	*ret = view_of_draft(store, &draft, moves);
+	*ret = view_of_draft(store, &draft, moves, joins);
 	return *ret ? 0 : -ENOMEM;
 }
 
