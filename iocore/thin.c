@@ -201,7 +201,7 @@ void thin_load_leaf(struct ioc_request *req, uint64_t leaf_number, void (*again)
 	thin_load(req, &missing, again);
 }
 
-int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req))
+bool thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req))
 {
 	struct meta_store *store = req->thin.store;
 	uint64_t first = req->thin.slice_offset / LEAF_BYTES;
@@ -212,18 +212,32 @@ int thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *r
 		int rc = meta_map_pin(store, number, &req->thin.leaves[number - first]);
 		if (rc == META_MISS) {
 			thin_load_leaf(req, number, again);
-			return rc;
+			return false;
 		}
 		if (rc == META_BUSY) {
 			thin_end_slice(req);
 			meta_wait_fold(req->queue->meta, thin_wait(req, again));
-			return META_MISS;
+			return false;
 		}
-		if (rc < 0)
-			return rc;
+		if (rc < 0) {
+			thin_fail(req, rc);
+			return false;
+		}
 		req->thin.leaf_count++;
 	}
-	return 0;
+	return true;
+}
+
+bool thin_skip_holes(struct ioc_request *req)
+{
+	uint64_t at = req->offset + req->thin.cursor;
+	uint64_t number = meta_map_next_visible(req->thin.store, at / LEAF_BYTES);
+
+	if (number == UINT64_MAX || number * LEAF_BYTES >= req->offset + req->thin.length)
+		return false;
+	if (number > at / LEAF_BYTES)
+		req->thin.cursor = number * LEAF_BYTES - req->offset;
+	return true;
 }
 
 struct meta_leaf *thin_leaf_of(struct ioc_request *req, unsigned i, unsigned *ret_index)

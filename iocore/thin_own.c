@@ -232,19 +232,6 @@ static void entered(struct ioc_request *req)
 		bounced(req);
 }
 
-/* Sets the cursor to the next place with something to look at; false: there is none. */
-static bool skip_holes(struct ioc_request *req)
-{
-	uint64_t at = req->offset + req->thin.cursor;
-	uint64_t number = meta_map_next_visible(req->thin.store, at / LEAF_BYTES);
-
-	if (number == UINT64_MAX || number * LEAF_BYTES >= req->offset + req->thin.length)
-		return false;
-	if (number > at / LEAF_BYTES)
-		req->thin.cursor = number * LEAF_BYTES - req->offset;
-	return true;
-}
-
 static void own_slice(struct ioc_request *req)
 {
 	int rc = meta_io_writable(req->queue->meta);
@@ -255,7 +242,7 @@ static void own_slice(struct ioc_request *req)
 	}
 	thin_pin_epoch(req);
 	/* Nothing shows behind the end: the overlap is no larger than the size. */
-	if (!meta_store_is_layered(req->thin.store) || req->thin.cursor >= req->thin.length || !skip_holes(req)) {
+	if (!meta_store_is_layered(req->thin.store) || req->thin.cursor >= req->thin.length || !thin_skip_holes(req)) {
 		thin_end_slice(req);
 		queue_finish(req, 0);
 		return;
@@ -265,13 +252,8 @@ static void own_slice(struct ioc_request *req)
 	req->thin.slice_offset = first * CHUNK_BYTES;
 	req->thin.chunks = (unsigned)(MIN(end, round_down_to(first, SLICE_CHUNKS) + SLICE_CHUNKS) - first);
 	req->thin.slice_bytes = req->thin.chunks * CHUNK_BYTES;
-	rc = thin_pin_leaves(req, after_wait);
-	if (rc == META_MISS)
+	if (!thin_pin_leaves(req, after_wait))
 		return;
-	if (rc < 0) {
-		thin_fail(req, rc);
-		return;
-	}
 	if (thin_enter(req, gate_stripes_of(first, req->thin.chunks), true, entered))
 		entered(req);
 }

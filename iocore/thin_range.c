@@ -288,19 +288,6 @@ static void entered(struct ioc_request *req)
 	thin_zero_edges(req, apply);
 }
 
-/* Sets the cursor to the next place where a discard could find something; false: there is none. */
-static bool skip_holes(struct ioc_request *req)
-{
-	uint64_t at = req->offset + req->thin.cursor,
-		 number = meta_map_next_visible(req->thin.store, at / LEAF_BYTES);
-
-	if (number == UINT64_MAX || number * LEAF_BYTES >= req->offset + req->thin.length)
-		return false;
-	if (number > at / LEAF_BYTES)
-		req->thin.cursor = number * LEAF_BYTES - req->offset;
-	return true;
-}
-
 static void range_slice(struct ioc_request *req)
 {
 	int rc = meta_io_writable(req->queue->meta);
@@ -310,7 +297,7 @@ static void range_slice(struct ioc_request *req)
 		return;
 	}
 	thin_pin_epoch(req);
-	if (req->thin.cursor >= req->thin.length || (frees(req) && !skip_holes(req))) {
+	if (req->thin.cursor >= req->thin.length || (frees(req) && !thin_skip_holes(req))) {
 		finish(req);
 		return;
 	}
@@ -321,13 +308,8 @@ static void range_slice(struct ioc_request *req)
 	req->thin.slice_bytes =
 		MIN(end, round_down_to(from, SLICE_CHUNKS * CHUNK_BYTES) + SLICE_CHUNKS * CHUNK_BYTES) - from;
 	req->thin.chunks = (unsigned)((from + req->thin.slice_bytes - 1) / CHUNK_BYTES - from / CHUNK_BYTES + 1);
-	rc = thin_pin_leaves(req, after_wait);
-	if (rc == META_MISS)
+	if (!thin_pin_leaves(req, after_wait))
 		return;
-	if (rc < 0) {
-		thin_fail(req, rc);
-		return;
-	}
 	if (thin_enter(req, gate_stripes_of(from / CHUNK_BYTES, req->thin.chunks), true, entered))
 		entered(req);
 }

@@ -331,13 +331,8 @@ static void write_slice(struct ioc_request *req)
 	req->thin.grows = slice_end(req) > size;
 	if (req->thin.grows && !may_grow(req))
 		return;
-	rc = thin_pin_leaves(req, after_wait);
-	if (rc == META_MISS)
+	if (!thin_pin_leaves(req, after_wait))
 		return;
-	if (rc < 0) {
-		thin_fail(req, rc);
-		return;
-	}
 	look(req);
 	if (!look_below(req, after_wait))
 		return;
