@@ -25,8 +25,14 @@ run_in_uml()
 		echo 'mount -t proc proc /proc; mount -t sysfs sys /sys; mountpoint -q /dev || mount -t devtmpfs dev /dev'
 		# User-mode Linux 6.12 (Debian 13) panics when a process with a ring of io_uring ends; 6.1 has no such switch.
 		echo 'echo 2 >/proc/sys/kernel/io_uring_disabled 2>/dev/null'
-		echo 'mkdir -p /dev/shm /dev/pts; mount -t tmpfs tmp /tmp; mount -t tmpfs run /run; mount -t tmpfs shm /dev/shm'
-		echo 'mkdir -p /tmp/disk /tmp/modules/lib/modules /run/lock'
+		echo 'mkdir -p /dev/shm /dev/pts; mount -t tmpfs run /run; mount -t tmpfs shm /dev/shm'
+		# Sources and build may lie in /tmp.
+		echo 'mkdir -p /run/lock /run/source /run/build'
+		printf 'source=%q build=%q\n' "${source_dir:?}" "$BDFS_BUILD"
+		echo 'mount --bind "$source" /run/source; mount --bind "$build" /run/build; mount -t tmpfs tmp /tmp'
+		echo 'mkdir -p "$source"; mount --bind /run/source "$source"'
+		echo 'mkdir -p "$build"; mount --bind /run/build "$build"'
+		echo 'mkdir -p /tmp/disk /tmp/modules/lib/modules'
 		printf 'ln -s %q /tmp/modules/lib/modules/\n' "$modules"
 		echo 'mount -t ext4 /dev/ubda /tmp/disk || echo "no disk in the guest"'
 		echo 'ip link set lo up 2>/dev/null'
