@@ -165,8 +165,8 @@ struct meta_wait *thin_wait(struct ioc_request *req,
 /* Gives everything back. To be filled in and handed to meta_wait_space; `again` is called when it is over. */
 struct meta_wait *thin_wait_space(struct ioc_request *req, void (*again)(struct ioc_request *req));
 void thin_yield(struct ioc_request *req, void (*next)(struct ioc_request *req));
-/* Pins the leaves of the slice. False: not now; a load or a fold is waited for and `again` is called after it (all given
- * back), or the request has failed. */
+/* Pins the leaves of the slice. False: not now; a load or a fold is waited for and `again` is called after it (all
+ * given back), or the request has failed. */
 bool thin_pin_leaves(struct ioc_request *req, void (*again)(struct ioc_request *req));
 /* Sets the cursor to the next place of the request that any layer has a leaf for. False: there is none. */
 bool thin_skip_holes(struct ioc_request *req);
