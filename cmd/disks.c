@@ -28,6 +28,7 @@
 #include "base/uuid.h"
 #include "cmd/args.h"
 #include "cmd/disks.h"
+#include "cmd/snapshots.h"
 #include "cmd/text.h"
 #include "cmd/volumes.h"
 #include "iocore/pool.h"
@@ -324,6 +325,22 @@ static int check_not_mapped(struct cmd_context *ctx, struct meta_disk *disk, con
 			      vtd.name, vtd.record.adapter, vtd.name);
 }
 
+static int check_snapshots_not_mapped(struct cmd_context *ctx, struct meta_disk *disk, struct base_error *err)
+{
+	char after[NAME_BYTES_MAX + 1] = "";
+	struct meta_snapshot_info info;
+	struct meta_snapshot *snapshot;
+	int r = 0;
+
+	while (r == 0 && (snapshot = meta_snapshot_next(disk, after))) {
+		meta_snapshot_info(snapshot, &info);
+		memcpy(after, info.name, sizeof(after));
+		r = cmd_snapshot_check_not_mapped(ctx, snapshot, err);
+		meta_snapshot_put(snapshot);
+	}
+	return r;
+}
+
 int cmd_disk_check_unused(struct cmd_context *ctx, struct meta_disk *disk, const char *to_do, struct base_error *err)
 {
 	char name[NAME_BYTES_MAX + 1];
@@ -346,6 +363,8 @@ int cmd_disk_remove(struct cmd_context *ctx, struct meta_disk *disk, bool with_s
 	if (!with_snapshots && check_no_snapshots(disk, name, err) < 0)
 		return -EBUSY;
 	if (cmd_disk_check_unused(ctx, disk, "remove it", err) < 0)
+		return -EBUSY;
+	if (check_snapshots_not_mapped(ctx, disk, err) < 0)
 		return -EBUSY;
 
 	int r = with_snapshots ? meta_disk_remove_with_snapshots(disk, err) : meta_disk_remove(disk, err);
@@ -378,7 +397,7 @@ static int check_all(struct cmd_context *ctx, bool with_snapshots, struct base_e
 
 	while (r == 0 && (disk = meta_disk_next(ctx->meta, after))) {
 		disk_name(disk, after);
-		if (check_not_mapped(ctx, disk, after, err) < 0)
+		if (check_not_mapped(ctx, disk, after, err) < 0 || check_snapshots_not_mapped(ctx, disk, err) < 0)
 			r = base_error_wrap(err, "nothing was removed");
 		else if (meta_disk_wait_closed(disk, RELEASE_PATIENCE_NS) < 0)
 			r = base_error_set(err, -EBUSY, "%s: in use (open %u times): nothing was removed", after,

@@ -30,6 +30,8 @@ static const char *describe_vtd(const char *type)
 		return "Virtual Target Device - Logical Unit";
 	if (strcmp(type, "lv") == 0)
 		return "Virtual Target Device - Logical Volume";
+	if (strcmp(type, "snapshot") == 0)
+		return "Virtual Target Device - Snapshot";
 	return strcmp(type, "disk") == 0 ? "Virtual Target Device - Disk" : "Virtual Target Device - File-backed Disk";
 }
 

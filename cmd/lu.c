@@ -104,17 +104,29 @@ static int create(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 	return r;
 }
 
+/* A disk, or with -lu DISK@SNAPSHOT; no path, which the other family takes. */
+static int find_backing(struct cmd_context *ctx, const json_t *args, struct cmd_backing *ret, struct base_error *err)
+{
+	char name[4 * NAME_BYTES_MAX];
+
+	*ret = (struct cmd_backing){ 0 };
+	if (cmd_arg_is_set(args, "luudid") || cmd_arg_text(args, "lu", name, sizeof(name), NULL) != 0 ||
+	    strchr(name, '/'))
+		return cmd_disk_find_by_args(ctx, args, "lu", "luudid", &ret->disk, err);
+	return cmd_backing_find(ctx, name, ret, err);
+}
+
 static int map_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
 {
-	struct meta_disk *disk;
+	struct cmd_backing backing;
 	json_t *row = NULL;
-	int r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
+	int r = find_backing(ctx, args, &backing, err);
 
 	if (r < 0)
 		return r;
 	ctx->subject = CMD_SUBJECT_NONE;
-	r = cmd_vtd_map_by_args(ctx, args, "vtd", disk, NULL, &row, err);
-	meta_disk_put(disk);
+	r = cmd_vtd_map_by_args(ctx, args, "vtd", &backing, &row, err);
+	cmd_backing_put(&backing);
 	if (r == 0)
 		*ret_result = json_pack("{s:o}", "mapping", row);
 	return r;
@@ -123,16 +135,16 @@ static int map_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_resu
 static int unmap_lu(struct cmd_context *ctx, const json_t *args, json_t **ret_result, struct base_error *err)
 {
 	struct meta_vtd_info vtd = { 0 };
-	struct meta_disk *disk;
+	struct cmd_backing backing;
 	char name[256];
 	int r = cmd_arg_text(args, "vtd", name, sizeof(name), err);
 
 	if (r == CMD_ARG_ABSENT) {
-		r = cmd_disk_find_by_args(ctx, args, "lu", "luudid", &disk, err);
+		r = find_backing(ctx, args, &backing, err);
 		if (r < 0)
 			return r;
-		r = cmd_vtd_of(ctx, disk, NULL, &vtd, err);
-		meta_disk_put(disk);
+		r = cmd_vtd_of(ctx, &backing, &vtd, err);
+		cmd_backing_put(&backing);
 		memcpy(name, vtd.name, sizeof(vtd.name));
 	}
 	if (r == 0)

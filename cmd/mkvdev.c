@@ -7,7 +7,8 @@
  * mapped already, with nobody the wiser. Here a mapping makes its adapter if the name
  * says what it is (vhost0, loop), and sharing is said by both sides, by name.
  *
- * What is mapped: a word without '/' is a disk of the pool; with one it is a device or
+ * What is mapped: a word without '/' is a disk of the pool, or DISK@SNAPSHOT, which can only
+ * be read, by any number of VTDs; with one it is a device or
  * file outside the pool, whole and raw. No format is ever guessed.
  *
  * Failure modes: mapped already or open as a file (4), no such disk, file or adapter (2),
@@ -26,7 +27,8 @@
 
 static const struct cmd_option options[] = {
 	CMD_OPTION_SP,
-	{ "vdev", NULL, CMD_TEXT, 0, "BD", "what to map: a disk of the pool, or the path of a device or file" },
+	{ "vdev", NULL, CMD_TEXT, 0, "BD",
+	  "what to map: a disk of the pool, DISK@SNAPSHOT, or the path of a device or file" },
 	{ "vadapter", NULL, CMD_TEXT, CMD_REQUIRED, "ADAPTER",
 	  "to which adapter; vhostN and loop are made if they are not there" },
 	{ "dev", NULL, CMD_TEXT, 0, "NAME", "how to call the VTD; without it the next free vtscsiN" },
@@ -91,16 +93,14 @@ static int make_adapter(struct cmd_context *ctx, const json_t *args, json_t **re
 
 static int map(struct cmd_context *ctx, const json_t *args, const char *vdev, json_t **ret_row, struct base_error *err)
 {
-	struct meta_disk *disk;
+	struct cmd_backing backing;
+	int rc = cmd_backing_find(ctx, vdev, &backing, err);
 
-	if (strchr(vdev, '/'))
-		return cmd_vtd_map_by_args(ctx, args, "dev", NULL, vdev, ret_row, err);
-	int rc = cmd_disk_find(ctx, vdev, &disk, err);
 	ctx->subject = CMD_SUBJECT_NONE;
 	if (rc < 0)
 		return rc;
-	rc = cmd_vtd_map_by_args(ctx, args, "dev", disk, NULL, ret_row, err);
-	meta_disk_put(disk);
+	rc = cmd_vtd_map_by_args(ctx, args, "dev", &backing, ret_row, err);
+	cmd_backing_put(&backing);
 	return rc;
 }
 
@@ -140,6 +140,8 @@ const struct cmd_verb cmd_mkvdev = {
 		"guests, each VTD at a socket of its own.\n"
 		"What has a '/' in it is a block device or file outside the pool, served whole and as it is, no format "
 		"guessed; refused if anybody has it, and claimed while it is served. vhostN only.\n"
+		"DISK@SNAPSHOT maps a snapshot, read-only and as often as you like, to loop or vhostN; it can't be "
+		"removed as long as it is mapped.\n"
 		"A disk that is mapped, or open as a file, is refused, unless both sides say -shared. Without -vdev an "
 		"adapter is made, which a mapping does by itself where the name says what it is.",
 	.examples = "bdfs mkvdev -sp vms -vdev web1 -vadapter loop\n"

@@ -41,24 +41,23 @@ static int unmap(struct cmd_context *ctx, const char *name, const json_t *args, 
 static int unmap_bd(struct cmd_context *ctx, const char *vdev, const json_t *args, json_t *removed,
 		    struct base_error *err)
 {
-	const char *path = strchr(vdev, '/') ? vdev : NULL;
-	struct meta_disk *disk = NULL;
+	struct cmd_backing backing;
 	struct meta_vtd_info vtd;
 	bool all = cmd_arg_flag(args, "all");
-	int rc = path ? 0 : cmd_disk_find(ctx, vdev, &disk, err);
+	int rc = cmd_backing_find(ctx, vdev, &backing, err);
 
 	ctx->subject = CMD_SUBJECT_NONE;
-	if (rc == 0)
-		rc = cmd_vtd_of(ctx, disk, path, &vtd, err);
+	if (rc < 0)
+		return rc;
+	rc = cmd_vtd_of(ctx, &backing, &vtd, err);
 	/* The first of several is in vtd too. */
 	while (rc == 0 || (all && rc == -EBUSY)) {
 		rc = unmap(ctx, vtd.name, args, removed, err);
 		if (rc < 0 || !all)
 			break;
-		rc = cmd_vtd_of(ctx, disk, path, &vtd, err);
+		rc = cmd_vtd_of(ctx, &backing, &vtd, err);
 	}
-	if (disk)
-		meta_disk_put(disk);
+	cmd_backing_put(&backing);
 	return all && rc == -ENOENT && json_array_size(removed) > 0 ? 0 : rc;
 }
 

@@ -95,9 +95,12 @@ static int check_unused(struct cmd_context *ctx, const struct cmd_snapshot_group
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < group->count; i++)
-		r = removes ? cmd_snapshot_check_unused(group->snapshots[i], err)
+	for (size_t i = 0; r == 0 && i < group->count; i++) {
+		r = removes ? cmd_snapshot_check_unused(ctx, group->snapshots[i], err)
 			    : cmd_disk_check_unused(ctx, group->disks[i], "roll it back", err);
+		if (r == 0)
+			r = cmd_snapshot_check_not_mapped(ctx, group->snapshots[i], err);
+	}
 	return r;
 }
 

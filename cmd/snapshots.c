@@ -28,6 +28,7 @@
 #include "cmd/snapshots.h"
 #include "cmd/text.h"
 #include "meta/snapshot.h"
+#include "meta/targets.h"
 
 /* After the last close of a file its RELEASE may still be on the way from the kernel. */
 #define RELEASE_PATIENCE_NS UINT64_C(300000000)
@@ -170,10 +171,25 @@ int cmd_disk_create_from(struct cmd_context *ctx, const char *name, const json_t
 
 /* ---- removing ----------------------------------------------------------------------------- */
 
-int cmd_snapshot_check_unused(struct meta_snapshot *snapshot, struct base_error *err)
+/* The catalogue refuses it too; here the holder is named before anybody waits for him. */
+int cmd_snapshot_check_not_mapped(struct cmd_context *ctx, struct meta_snapshot *snapshot, struct base_error *err)
+{
+	struct meta_snapshot_info info;
+	struct meta_vtd_info vtd;
+
+	meta_snapshot_info(snapshot, &info);
+	if (!meta_vtd_next_of_snapshot(ctx->meta, info.uuid, "", &vtd))
+		return 0;
+	return base_error_set(err, -EBUSY, "%s@%s: mapped, as VTD %s on %s: unmap it first (`bdfs rmvdev -vtd %s`)",
+			      info.disk_name, info.name, vtd.name, vtd.record.adapter, vtd.name);
+}
+
+int cmd_snapshot_check_unused(struct cmd_context *ctx, struct meta_snapshot *snapshot, struct base_error *err)
 {
 	struct meta_snapshot_info info;
 
+	if (cmd_snapshot_check_not_mapped(ctx, snapshot, err) < 0)
+		return -EBUSY;
 	if (meta_snapshot_wait_closed(snapshot, RELEASE_PATIENCE_NS) == 0)
 		return 0;
 	meta_snapshot_info(snapshot, &info);
@@ -184,7 +200,7 @@ int cmd_snapshot_check_unused(struct meta_snapshot *snapshot, struct base_error 
 int cmd_snapshot_remove(struct cmd_context *ctx, struct meta_snapshot *snapshot, struct base_error *err)
 {
 	struct meta_snapshot_info info;
-	int r = cmd_snapshot_check_unused(snapshot, err);
+	int r = cmd_snapshot_check_unused(ctx, snapshot, err);
 
 	if (r < 0)
 		return r;

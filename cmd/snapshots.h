@@ -34,7 +34,11 @@ MUST_CHECK int cmd_snapshot_clone(struct cmd_context *ctx, const char *name, con
 				  struct base_error *err);
 
 /* Return: 0: closed, within a moment; -EBUSY with err. */
-MUST_CHECK int cmd_snapshot_check_unused(struct meta_snapshot *snapshot, struct base_error *err);
+MUST_CHECK int cmd_snapshot_check_unused(struct cmd_context *ctx, struct meta_snapshot *snapshot,
+					 struct base_error *err);
+/* Return: 0; -EBUSY: err names the VTD. */
+MUST_CHECK int cmd_snapshot_check_not_mapped(struct cmd_context *ctx, struct meta_snapshot *snapshot,
+					     struct base_error *err);
 /* Takes the name away and tells the mount. Return: 0; -EBUSY; others of meta_snapshot_remove. */
 MUST_CHECK int cmd_snapshot_remove(struct cmd_context *ctx, struct meta_snapshot *snapshot, struct base_error *err);
 

@@ -24,6 +24,7 @@
 #include "base/uuid.h"
 #include "cmd/args.h"
 #include "cmd/disks.h"
+#include "cmd/snapshots.h"
 #include "cmd/text.h"
 #include "iocore/raw.h"
 #include "vtd/adapters.h"
@@ -32,9 +33,59 @@
 /* After the last close of a file its RELEASE may still be on the way from the kernel. */
 #define RELEASE_PATIENCE_NS UINT64_C(300000000)
 
+#define CMD_BACKING_TEXT_BYTES (2 * NAME_BYTES_MAX + 2) /* DISK@SNAPSHOT */
+
 static struct vtd_table *table_of(const struct cmd_context *ctx)
 {
 	return ctx->service ? ctx->service->vtds : NULL;
+}
+
+/* ---- what is mapped ----------------------------------------------------------------------- */
+
+int cmd_backing_find(struct cmd_context *ctx, const char *text, struct cmd_backing *ret, struct base_error *err)
+{
+	int rc = 0;
+
+	*ret = (struct cmd_backing){ .path = strchr(text, '/') ? text : NULL };
+	if (ret->path)
+		return 0;
+	/* A disk's name may hold an '@', and goes first. */
+	ret->disk = strchr(text, '@') ? meta_disk_get_by_name(ctx->meta, text) : NULL;
+	if (!ret->disk)
+		rc = strchr(text, '@') ? cmd_snapshot_find(ctx, text, &ret->snapshot, err) :
+					 cmd_disk_find(ctx, text, &ret->disk, err);
+	if (rc == 0)
+		ctx->subject = CMD_SUBJECT_NONE;
+	return rc;
+}
+
+void cmd_backing_put(struct cmd_backing *backing)
+{
+	if (backing->disk)
+		meta_disk_put(backing->disk);
+	if (backing->snapshot)
+		meta_snapshot_put(backing->snapshot);
+	*backing = (struct cmd_backing){ 0 };
+}
+
+static void fill_snapshot(struct meta_snapshot *snapshot, struct meta_vtd_record *rec)
+{
+	char uuid[BASE_UUID_TEXT_BYTES];
+	struct meta_snapshot_info info;
+
+	meta_snapshot_info(snapshot, &info);
+	rec->backing = META_BACKING_SNAPSHOT;
+	snprintf(rec->identity, sizeof(rec->identity), "%s", base_uuid_to_text(info.uuid, uuid));
+	rec->read_only = rec->shared = true;
+}
+
+static struct meta_snapshot *snapshot_of(struct cmd_context *ctx, const struct meta_vtd_record *rec)
+{
+	struct base_uuid uuid;
+
+	if (rec->backing != META_BACKING_SNAPSHOT || base_uuid_parse(rec->identity, &uuid) < 0)
+		return NULL;
+	return meta_snapshot_get_by_uuid(ctx->meta, uuid);
 }
 
 /* ---- mapping ------------------------------------------------------------------------------ */
@@ -122,10 +173,12 @@ static int fill_spec(struct cmd_context *ctx, const struct cmd_mapping *mapping,
 	snprintf(spec->record.adapter, sizeof(spec->record.adapter), "%s", mapping->adapter);
 	spec->record.read_only = mapping->read_only;
 	spec->record.shared = mapping->shared;
-	if (mapping->disk)
-		spec->record.disk = meta_disk_number(mapping->disk);
+	if (mapping->backing.disk)
+		spec->record.disk = meta_disk_number(mapping->backing.disk);
+	else if (mapping->backing.snapshot)
+		fill_snapshot(mapping->backing.snapshot, &spec->record);
 	else
-		rc = fill_path(ctx, mapping->path, &spec->record, ret_format, err);
+		rc = fill_path(ctx, mapping->backing.path, &spec->record, ret_format, err);
 	if (rc < 0)
 		return rc;
 	meta_pool_info(ctx->meta, &info);
@@ -144,8 +197,8 @@ int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json
 	int rc = fill_spec(ctx, mapping, &spec, &adapter, &format, err);
 
 	/* Whether it is really over, the catalogue decides. */
-	if (rc == 0 && mapping->disk && !mapping->shared)
-		(void)!meta_disk_wait_files(mapping->disk, 0, RELEASE_PATIENCE_NS);
+	if (rc == 0 && mapping->backing.disk && !mapping->shared)
+		(void)!meta_disk_wait_files(mapping->backing.disk, 0, RELEASE_PATIENCE_NS);
 	if (rc == 0)
 		rc = create(ctx, &spec, &vtd, err);
 	if (rc < 0)
@@ -156,7 +209,7 @@ int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json
 	*ret_row = json_incref(json_array_get(rows, 0));
 	json_decref(rows);
 	if (*ret_row)
-		warn_of_format(*ret_row, mapping->path, format);
+		warn_of_format(*ret_row, mapping->backing.path, format);
 	return *ret_row ? 0 : base_error_set(err, -ENOMEM, "%s is mapped; out of memory for the answer", vtd.name);
 }
 
@@ -170,11 +223,10 @@ static int optional_text(const json_t *args, const char *option, char *buf, size
 	return rc;
 }
 
-int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option, struct meta_disk *disk,
-			const char *path, json_t **ret_row, struct base_error *err)
+int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option,
+			const struct cmd_backing *backing, json_t **ret_row, struct base_error *err)
 {
-	struct cmd_mapping mapping = { .disk = disk,
-				       .path = path,
+	struct cmd_mapping mapping = { .backing = *backing,
 				       .shared = cmd_arg_flag(args, "shared"),
 				       .read_only = cmd_arg_flag(args, "ro") };
 	char adapter[256], name[256], transport[160];
@@ -220,7 +272,7 @@ int cmd_vtd_map_named(struct cmd_context *ctx, const json_t *args, const char *n
 
 	if (rc == 0) {
 		ctx->subject = CMD_SUBJECT_NONE;
-		rc = cmd_vtd_map_by_args(ctx, args, name_option, disk, NULL, &row, err);
+		rc = cmd_vtd_map_by_args(ctx, args, name_option, &(struct cmd_backing){ .disk = disk }, &row, err);
 		if (rc < 0 && made)
 			remove_again(ctx, disk, name, err);
 		meta_disk_put(disk);
@@ -245,34 +297,55 @@ int cmd_vtd_unmap(struct cmd_context *ctx, const char *name, bool force, struct 
 	return table ? vtd_table_unmap(table, name, force, err) : meta_vtd_remove(ctx->meta, name, err);
 }
 
-static bool maps(const struct meta_vtd_info *vtd, const struct meta_disk *disk, const char *path)
+static bool maps(const struct meta_vtd_record *rec, const struct cmd_backing *backing)
 {
-	if (disk)
-		return vtd->record.backing == META_BACKING_DISK && vtd->record.disk == meta_disk_number(disk);
-	return vtd->record.backing != META_BACKING_DISK && strcmp(vtd->record.path, path) == 0;
+	struct meta_vtd_record wanted = { 0 };
+
+	if (backing->disk)
+		return rec->backing == META_BACKING_DISK && rec->disk == meta_disk_number(backing->disk);
+	if (backing->path)
+		return strcmp(rec->path, backing->path) == 0; /* of disks and snapshots it is empty */
+	fill_snapshot(backing->snapshot, &wanted);
+	return rec->backing == META_BACKING_SNAPSHOT && strcmp(rec->identity, wanted.identity) == 0;
 }
 
-int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path, struct meta_vtd_info *ret,
+static const char *backing_name(const struct cmd_backing *backing, char text[CMD_BACKING_TEXT_BYTES])
+{
+	struct meta_snapshot_info snapshot;
+	struct meta_disk_info disk;
+
+	if (backing->path)
+		return backing->path;
+	if (backing->disk) {
+		meta_disk_info(backing->disk, &disk);
+		snprintf(text, CMD_BACKING_TEXT_BYTES, "%s", disk.record.name);
+	} else {
+		meta_snapshot_info(backing->snapshot, &snapshot);
+		snprintf(text, CMD_BACKING_TEXT_BYTES, "%s@%s", snapshot.disk_name, snapshot.name);
+	}
+	return text;
+}
+
+int cmd_vtd_of(struct cmd_context *ctx, const struct cmd_backing *backing, struct meta_vtd_info *ret,
 	       struct base_error *err)
 {
+	char text[CMD_BACKING_TEXT_BYTES];
+	const char *name = backing_name(backing, text);
 	struct meta_vtd_info vtd = { 0 };
-	struct meta_disk_info info = { 0 };
 	unsigned count = 0;
 
-	if (disk)
-		meta_disk_info(disk, &info);
 	while (meta_vtd_next(ctx->meta, vtd.name, &vtd)) {
-		if (!maps(&vtd, disk, path))
+		if (!maps(&vtd.record, backing))
 			continue;
 		if (count++ > 0)
 			return base_error_set(
 				err, -EBUSY,
 				"%s is mapped more than once, as %s and %s: say which with -vtd, or --all",
-				disk ? info.record.name : path, ret->name, vtd.name);
+				name, ret->name, vtd.name);
 		*ret = vtd;
 	}
 	if (count == 0)
-		return base_error_set(err, -ENOENT, "%s is not mapped", disk ? info.record.name : path);
+		return base_error_set(err, -ENOENT, "%s is not mapped", name);
 	return 0;
 }
 
@@ -280,6 +353,8 @@ int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path
 
 static const char *type_of(struct cmd_context *ctx, const struct meta_vtd_record *rec)
 {
+	if (rec->backing == META_BACKING_SNAPSHOT)
+		return "snapshot";
 	if (rec->backing != META_BACKING_DISK)
 		return rec->backing == META_BACKING_DEVICE ? "disk" : "file";
 
@@ -304,7 +379,7 @@ bool cmd_mapping_type_is_in(const json_t *types, const char *type)
 
 int cmd_mapping_types_check(const json_t *types, const char *another, struct base_error *err)
 {
-	static const char *const known[] = { "cl_disk", "lv", "disk", "file" };
+	static const char *const known[] = { "cl_disk", "lv", "snapshot", "disk", "file" };
 	const json_t *it;
 	size_t i;
 
@@ -320,6 +395,14 @@ int cmd_mapping_types_check(const json_t *types, const char *another, struct bas
 	return 0;
 }
 
+/* "web1", "web1@monday"; null: outside the pool, or gone. */
+static json_t *bd_to_json(const struct cmd_backing *backing)
+{
+	char text[CMD_BACKING_TEXT_BYTES];
+
+	return backing->disk || backing->snapshot ? cmd_text_to_json(backing_name(backing, text)) : json_null();
+}
+
 /* "web1.d9ce0a...", as VIOS writes a logical unit; a path as it is. */
 static json_t *backing_to_json(struct meta_disk *disk, const struct meta_vtd_record *rec)
 {
@@ -328,7 +411,7 @@ static json_t *backing_to_json(struct meta_disk *disk, const struct meta_vtd_rec
 	size_t used;
 
 	if (!disk)
-		return rec->backing == META_BACKING_DISK ? json_null() : cmd_text_to_json(rec->path);
+		return rec->path[0] ? cmd_text_to_json(rec->path) : json_null();
 	meta_disk_info(disk, &info);
 	used = (size_t)snprintf(text, sizeof(text), "%s.", info.record.name);
 	base_uuid_to_text(info.record.uuid, uuid);
@@ -384,21 +467,19 @@ static json_t *row_of(struct cmd_context *ctx, const struct meta_vtd_info *vtd, 
 	const struct meta_vtd_record *rec = &vtd->record;
 	struct meta_disk *disk = rec->backing == META_BACKING_DISK ? meta_disk_get_by_number(ctx->meta, rec->disk)
 								   : NULL;
+	struct cmd_backing backing = { .disk = disk, .snapshot = snapshot_of(ctx, rec) };
 	struct meta_adapter_info adapter = { 0 };
 	bool known = meta_adapter_get(ctx->meta, rec->adapter, &adapter, NULL) == 0;
-	struct meta_disk_info info = { 0 };
 	char lun[24];
 
-	if (disk)
-		meta_disk_info(disk, &info);
 	snprintf(lun, sizeof(lun), "0x%016" PRIx64, rec->lun);
 
 	json_t *row = json_pack(
 		"{s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:I}", "svsa", rec->adapter,
 		"physloc", known ? cmd_text_to_json(adapter.record.physloc) : json_null(), "clientid",
 		known ? cmd_text_to_json(adapter.record.client) : json_null(), "vtd", vtd->name, "lun", lun, "type",
-		type_of(ctx, rec), "backing", backing_to_json(disk, rec), "bd",
-		disk ? cmd_text_to_json(info.record.name) : json_null(), "bdphysloc",
+		type_of(ctx, rec), "backing", backing.snapshot ? bd_to_json(&backing) : backing_to_json(disk, rec),
+		"bd", bd_to_json(&backing), "bdphysloc",
 		disk ? json_null() : cmd_text_to_json(rec->identity), "mirrored", "false", "transport",
 		known ? meta_transport_to_text(adapter.record.transport) : "unknown", "read_only", rec->read_only,
 		"shared", rec->shared, "created_s", (json_int_t)rec->created_s);
@@ -406,8 +487,7 @@ static json_t *row_of(struct cmd_context *ctx, const struct meta_vtd_info *vtd, 
 	add_state(ctx, row, vtd->name);
 	if (with_stats)
 		add_stats(ctx, row, vtd->name);
-	if (disk)
-		meta_disk_put(disk);
+	cmd_backing_put(&backing);
 	return row;
 }
 

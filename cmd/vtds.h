@@ -14,9 +14,20 @@
 #include "cmd/verb.h"
 #include "meta/targets.h"
 
+/* What is or is to be mapped: one of the three, the others are NULL. */
+struct cmd_backing {
+	struct meta_disk *disk;
+	struct meta_snapshot *snapshot;
+	const char *path; /* of a device or file outside the pool, absolute */
+};
+/* What text names: a path if it has a '/', a disk, or else DISK@SNAPSHOT. text stays the caller's, and as long as
+ * *ret. Return: 0, and cmd_backing_put is due; -ENOENT. */
+MUST_CHECK int cmd_backing_find(struct cmd_context *ctx, const char *text, struct cmd_backing *ret,
+				struct base_error *err);
+void cmd_backing_put(struct cmd_backing *backing);
+
 struct cmd_mapping {
-	struct meta_disk *disk; /* what is mapped: a disk of the pool ... */
-	const char *path;       /* ... or this device or file, absolute; the other one is NULL */
+	struct cmd_backing backing;
 	const char *adapter;
 	const char *name;      /* of the VTD; NULL = the next vtscsiN */
 	const char *transport; /* NULL = what the adapter's name says */
@@ -27,9 +38,9 @@ struct cmd_mapping {
  * -EINVAL, -ENAMETOOLONG; what the transport says. */
 MUST_CHECK int cmd_vtd_map(struct cmd_context *ctx, const struct cmd_mapping *mapping, json_t **ret_row,
 			   struct base_error *err);
-/* The mapping that the options -vadapter, name_option, -shared, -ro and -transport of args ask for, of disk or path. */
+/* The mapping that the options -vadapter, name_option, -shared, -ro and -transport of args ask for. */
 MUST_CHECK int cmd_vtd_map_by_args(struct cmd_context *ctx, const json_t *args, const char *name_option,
-				   struct meta_disk *disk, const char *path, json_t **ret_row, struct base_error *err);
+				   const struct cmd_backing *backing, json_t **ret_row, struct base_error *err);
 /* Whether args ask for a mapping beside something else. Return: 1, 0; -EINVAL: options of a mapping without -vadapter,
  * or with -count. */
 MUST_CHECK int cmd_vtd_is_asked(const json_t *args, const char *name_option, struct base_error *err);
@@ -39,12 +50,12 @@ MUST_CHECK int cmd_vtd_map_named(struct cmd_context *ctx, const json_t *args, co
 				 const char *name, bool made, json_t **ret_result, struct base_error *err);
 /* Return: 0; -ENOENT; -EBUSY: in use, err says by whom. */
 MUST_CHECK int cmd_vtd_unmap(struct cmd_context *ctx, const char *name, bool force, struct base_error *err);
-/* The only VTD of disk, or of path. Return: 0; -ENOENT: it is not mapped; -EBUSY: more than one, err names two. */
-MUST_CHECK int cmd_vtd_of(struct cmd_context *ctx, struct meta_disk *disk, const char *path,
-			  struct meta_vtd_info *ret, struct base_error *err);
+/* The only VTD of it. Return: 0; -ENOENT: it is not mapped; -EBUSY: more than one, err names two. */
+MUST_CHECK int cmd_vtd_of(struct cmd_context *ctx, const struct cmd_backing *backing, struct meta_vtd_info *ret,
+			  struct base_error *err);
 
 /* What lsmap and lsdev know as -type, for messages and helps. */
-#define CMD_MAPPING_TYPES "cl_disk (a disk of the pool), lv (a logical volume), disk (a device), file"
+#define CMD_MAPPING_TYPES "cl_disk (a disk of the pool), lv (a logical volume), snapshot, disk (a device), file"
 /* types: an array of strings, or NULL. another: a type that is known beside those of mappings, or NULL. Return: 0;
  * -EINVAL. */
 MUST_CHECK int cmd_mapping_types_check(const json_t *types, const char *another, struct base_error *err);

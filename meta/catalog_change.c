@@ -249,6 +249,9 @@ static int refuse_removal(struct mw_call *call, struct meta_disk *disk, bool wit
 			return base_error_set(call->err, -EBUSY,
 					      "disk %s has %u snapshots (%s ...): remove them first, or with the disk",
 					      disk->record.name, disk->snapshot_count, snapshot->record.name);
+		int rc = targets_refuse_mapped(snapshot, call->err);
+		if (rc < 0)
+			return rc;
 		if (snapshot->opens > 0)
 			return base_error_set(call->err, -EBUSY, "snapshot %s of disk %s is open: close it first",
 					      snapshot->record.name, disk->record.name);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "meta/check_internal.h"
 
 struct seen_vtd {
@@ -58,6 +59,21 @@ static int look_for(struct check *check, struct db_txn *txn, enum db_kind kind, 
 	return rc == DB_NOT_FOUND ? rc : 0;
 }
 
+static int judge_snapshot(struct check *check, struct db_txn *txn, const struct seen_vtd *vtd)
+{
+	struct base_uuid uuid = { 0 };
+	int rc = base_uuid_parse(vtd->rec.identity, &uuid); /* the codec has looked at it */
+	struct db_key key = db_key_bytes(uuid.b, UUID_BYTES);
+
+	if (rc == 0)
+		rc = look_for(check, txn, DB_SNAPSHOT, &key);
+	if (rc == DB_NOT_FOUND)
+		check_found(check, META_CHECK_VTD_WITHOUT_BD, CHECK_PLACE(.database = DB_VTD),
+			    "VTD %s maps the snapshot with the UUID %s, which is not there", vtd->name,
+			    vtd->rec.identity);
+	return MIN(rc, 0);
+}
+
 static int judge_vtd(struct check *check, struct db_txn *txn, const struct seen_vtd *vtd)
 {
 	struct db_key adapter = db_key_bytes(vtd->rec.adapter, strlen(vtd->rec.adapter));
@@ -67,6 +83,8 @@ static int judge_vtd(struct check *check, struct db_txn *txn, const struct seen_
 	if (rc == DB_NOT_FOUND)
 		check_found(check, META_CHECK_VTD_WITHOUT_ADAPTER, CHECK_PLACE(.database = DB_VTD),
 			    "VTD %s is on adapter %s, which is not there", vtd->name, vtd->rec.adapter);
+	if (rc >= 0 && vtd->rec.backing == META_BACKING_SNAPSHOT)
+		return judge_snapshot(check, txn, vtd);
 	if (rc < 0 || vtd->rec.backing != META_BACKING_DISK)
 		return MIN(rc, 0);
 	rc = look_for(check, txn, DB_DISK, &disk);
@@ -112,7 +130,7 @@ static bool same_lun(const struct meta_vtd_record *a, const struct meta_vtd_reco
 	return a->lun == b->lun && strcmp(a->adapter, b->adapter) == 0;
 }
 
-/* Disks by number; devices and files, whose number is 0, by identity. */
+/* Disks by number; the others, whose number is 0, by identity. */
 static int by_backing(const void *pa, const void *pb)
 {
 	const struct seen_vtd *a = pa, *b = pb;

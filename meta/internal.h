@@ -698,5 +698,7 @@ void target_claim(struct meta_disk *disk, const struct meta_vtd_record *rec);
 void target_unclaim(struct meta_disk *disk, const struct meta_vtd_record *rec);
 /* "VTD vtscsi0 on vhost0": one that maps the disk. buf stays as it is when none does. */
 void targets_describe_holder(struct meta_pool *pool, uint64_t disk, char *buf, size_t room);
+/* Return: 0; -EBUSY with err: a VTD maps the snapshot. */
+MUST_CHECK int targets_refuse_mapped(const struct meta_snapshot *snapshot, struct base_error *err);
 
 #endif

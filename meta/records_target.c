@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "meta/records.h"
 #include "meta/wire.h"
 
@@ -140,10 +141,23 @@ int meta_adapter_decode(const uint8_t *b, size_t n, struct meta_adapter_record *
 
 /* ---- vtd ---------------------------------------------------------------------------------- */
 
+/* One spelling of a UUID only, so that two records of one snapshot are the same text. */
+static bool snapshot_is_sound(const struct meta_vtd_record *rec)
+{
+	char text[BASE_UUID_TEXT_BYTES];
+	struct base_uuid uuid;
+
+	return rec->disk == 0 && rec->path[0] == '\0' && rec->read_only == 1 && rec->shared == 1 &&
+	       base_uuid_parse(rec->identity, &uuid) == 0 &&
+	       strcmp(base_uuid_to_text(uuid, text), rec->identity) == 0;
+}
+
 static bool backing_is_sound(const struct meta_vtd_record *rec)
 {
 	if (rec->backing == META_BACKING_DISK)
 		return rec->disk != 0 && rec->path[0] == '\0' && rec->identity[0] == '\0';
+	if (rec->backing == META_BACKING_SNAPSHOT)
+		return snapshot_is_sound(rec);
 	return rec->backing <= META_BACKING_FILE && rec->disk == 0 && rec->path[0] == '/' &&
 	       is_printable(rec->path, sizeof(rec->path)) && rec->identity[0] != '\0' &&
 	       is_printable(rec->identity, sizeof(rec->identity));

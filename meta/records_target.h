@@ -36,16 +36,22 @@ struct meta_adapter_record {
 	uint64_t created_s;
 };
 
-enum meta_backing { META_BACKING_DISK = 0, META_BACKING_DEVICE = 1, META_BACKING_FILE = 2 };
+enum meta_backing {
+	META_BACKING_DISK = 0,
+	META_BACKING_DEVICE = 1,
+	META_BACKING_FILE = 2,
+	META_BACKING_SNAPSHOT = 3, /* always read_only and shared: nobody can be in anybody's way */
+};
 
 struct meta_vtd_record {
 	char adapter[META_DEVICE_NAME_BYTES_MAX + 1];
 	uint64_t lun;    /* as VIOS writes it: 0x8100000000000000 */
 	uint8_t backing; /* enum meta_backing */
 	uint64_t disk;   /* disk number; 0 unless META_BACKING_DISK */
-	char path[META_BACKING_PATH_BYTES_MAX + 1]; /* absolute; "" for META_BACKING_DISK */
+	char path[META_BACKING_PATH_BYTES_MAX + 1]; /* absolute; "" for META_BACKING_DISK and _SNAPSHOT */
 	/* Which thing was at the path when it was mapped (iocore/raw.h): whatever else is found there later is not
-	 * served. "" for META_BACKING_DISK. */
+	 * served. Of a snapshot its UUID as base_uuid_to_text() writes it: that survives renames of the snapshot and of
+	 * its disk, folds of its layer and a take-over by another disk. "" for META_BACKING_DISK. */
 	char identity[META_IDENTITY_BYTES_MAX + 1];
 	uint8_t read_only;
 	uint8_t shared; /* may be mapped a second time, or be open as a file, if the other side says so too */

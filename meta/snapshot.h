@@ -77,14 +77,15 @@ MUST_CHECK int meta_snapshot_rename(struct meta_snapshot *snapshot, const char *
 
 /*
  * Takes the name away. What only this snapshot had is freed in the background; see meta_job_next.
- * Return: 0; -EBUSY (open), -ENOENT.
+ * Return: 0; -EBUSY (open or mapped), -ENOENT.
  */
 MUST_CHECK int meta_snapshot_remove(struct meta_snapshot *snapshot, struct base_error *err);
 
 /*
  * The disk gets the content and size that it had when the snapshot was taken; what was written since is freed in
  * the background. Other snapshots of the disk stay, later ones too.
- * Return: 0; -EBUSY (the disk is open or mapped), -EINVAL (not a snapshot of this disk), -ENOENT.
+ * Return: 0; -EBUSY (the disk is open or mapped, or the snapshot is mapped),
+ * -EINVAL (not a snapshot of this disk), -ENOENT.
  */
 MUST_CHECK int meta_disk_rollback(struct meta_disk *disk, struct meta_snapshot *snapshot, struct base_error *err);
 

@@ -125,13 +125,15 @@ static int mark_removed(struct mw_call *call, struct meta_snapshot *snapshot)
 	pthread_mutex_lock(&call->pool->catalog_lock);
 	if (snapshot->removed)
 		rc = base_error_set(call->err, -ENOENT, "snapshot %s is gone already", snapshot->record.name);
-	else if (snapshot->opens > 0)
+	else
+		rc = targets_refuse_mapped(snapshot, call->err);
+	if (rc == 0 && snapshot->opens > 0)
 		rc = base_error_set(
 			call->err, -EBUSY,
 			"snapshot %s of disk %s is open (%u times, as a file of the mount, by a device on "
 			"it or by a copy of it): close it first",
 			snapshot->record.name, snapshot->disk->record.name, snapshot->opens);
-	else
+	if (rc == 0)
 		snapshot->removed = true;
 	pthread_mutex_unlock(&call->pool->catalog_lock);
 	return rc;
@@ -228,6 +230,8 @@ static int mark_disk(struct mw_call *call, struct rollback_args *args)
 		rc = base_error_set(call->err, -ENOENT, "snapshot %s is gone", args->snapshot->record.name);
 	else if (atomic_load(&disk->trimming))
 		rc = -EAGAIN;
+	else
+		rc = targets_refuse_mapped(args->snapshot, call->err);
 	if (rc == 0)
 		disk->removed = args->marked = true;
 	pthread_mutex_unlock(&call->pool->catalog_lock);

@@ -25,6 +25,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/uuid.h"
 #include "meta/internal.h"
 
 /* ---- tables ------------------------------------------------------------------------------- */
@@ -249,6 +250,45 @@ bool meta_vtd_next(struct meta_pool *pool, const char *after, struct meta_vtd_in
 		target_fill_vtd(target, ret);
 	pthread_mutex_unlock(&pool->catalog_lock);
 	return target != NULL;
+}
+
+/* catalog_lock, or on MW. The first one behind the name `after`. */
+static struct target *find_of_snapshot(const struct meta_pool *pool, struct base_uuid uuid, const char *after)
+{
+	char text[BASE_UUID_TEXT_BYTES];
+
+	base_uuid_to_text(uuid, text);
+	for (size_t i = find_place(&pool->vtds, after); i < pool->vtds.count; i++) {
+		struct target *target = pool->vtds.items[i];
+		if (target->vtd.backing == META_BACKING_SNAPSHOT && strcmp(target->vtd.identity, text) == 0 &&
+		    strcmp(target->name, after) != 0)
+			return target;
+	}
+	return NULL;
+}
+
+bool meta_vtd_next_of_snapshot(struct meta_pool *pool, struct base_uuid snapshot, const char *after,
+			       struct meta_vtd_info *ret)
+{
+	pthread_mutex_lock(&pool->catalog_lock);
+	struct target *found = find_of_snapshot(pool, snapshot, after);
+	if (found)
+		target_fill_vtd(found, ret);
+	pthread_mutex_unlock(&pool->catalog_lock);
+	return found != NULL;
+}
+
+int targets_refuse_mapped(const struct meta_snapshot *snapshot, struct base_error *err)
+{
+	const struct target *holder = find_of_snapshot(snapshot->pool, snapshot->uuid, "");
+
+	if (!holder)
+		return 0;
+	return base_error_set(err, -EBUSY,
+			      "snapshot %s of disk %s is mapped, as VTD %s on %s: unmap it first (`bdfs rmvdev -vtd "
+			      "%s`)",
+			      snapshot->record.name, snapshot->disk->record.name, holder->name, holder->vtd.adapter,
+			      holder->name);
 }
 
 bool meta_vtd_next_of_disk(struct meta_pool *pool, uint64_t disk, const char *after, struct meta_vtd_info *ret)

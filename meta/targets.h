@@ -6,6 +6,9 @@
  * records. What serves them is the business of vtd/: a record says what is meant to
  * be, whether or not anybody serves it now.
  *
+ * A snapshot never changes, so any number of VTDs may map it, beside readers of its
+ * file; each is read-only, and a snapshot that is mapped can't be removed.
+ *
  * The rule of holders: a disk is either open as a file of the mount or mapped by one
  * VTD, not both and not by two, unless each VTD on it says `shared`. It is kept here,
  * under the lock of the catalogue, since files are opened by one room and mappings
@@ -68,20 +71,23 @@ struct meta_vtd_spec {
 bool meta_vtd_next(struct meta_pool *pool, const char *after, struct meta_vtd_info *ret);
 /* As meta_vtd_next, those of one disk. */
 bool meta_vtd_next_of_disk(struct meta_pool *pool, uint64_t disk, const char *after, struct meta_vtd_info *ret);
+/* As meta_vtd_next, those of one snapshot. */
+bool meta_vtd_next_of_snapshot(struct meta_pool *pool, struct base_uuid snapshot, const char *after,
+			       struct meta_vtd_info *ret);
 /* Return: 0; -ENOENT with err. */
 MUST_CHECK int meta_vtd_get(struct meta_pool *pool, const char *name, struct meta_vtd_info *ret,
 			    struct base_error *err);
 /*
  * Maps. Return: 0; -EBUSY (mapped, or open as a file, and not both sides are shared: err names the holder); -EEXIST
- * (the name, the LUN); -ENOENT (the adapter, the disk); -ENOSPC (no LUN is free); -EINVAL, -ENAMETOOLONG; others of
- * the catalogue.
+ * (the name, the LUN); -ENOENT (the adapter, the disk or snapshot); -ENOSPC (no LUN is free); -EINVAL (a snapshot that
+ * is not mapped read-only and shared too), -ENAMETOOLONG; others of the catalogue.
  */
 MUST_CHECK int meta_vtd_create(struct meta_pool *pool, const struct meta_vtd_spec *spec, struct meta_vtd_info *ret,
 			       struct base_error *err);
 /* Return: 0; -ENOENT. What serves it was stopped before. */
 MUST_CHECK int meta_vtd_remove(struct meta_pool *pool, const char *name, struct base_error *err);
 /* own_files: files of the mount that the VTD itself has open (loop, LIO). Return: 0; -ENOENT; -EBUSY: no longer
- * shared is refused while there is a second holder. */
+ * shared is refused while there is a second holder; -EINVAL: nor ever for a snapshot. */
 MUST_CHECK int meta_vtd_set_shared(struct meta_pool *pool, const char *name, bool shared, unsigned own_files,
 				   struct base_error *err);
 

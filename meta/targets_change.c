@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "meta/internal.h"
 
 /* A device's name is one for adapters and VTDs, since verbs take either. */
@@ -221,6 +222,8 @@ static bool same_backing(const struct meta_vtd_record *a, const struct meta_vtd_
 {
 	if (a->backing == META_BACKING_DISK || b->backing == META_BACKING_DISK)
 		return a->backing == b->backing && a->disk == b->disk;
+	if (a->backing == META_BACKING_SNAPSHOT || b->backing == META_BACKING_SNAPSHOT)
+		return a->backing == b->backing && strcmp(a->identity, b->identity) == 0;
 	/* By whatever names it goes, one thing has one identity. */
 	return strcmp(a->path, b->path) == 0 || strcmp(a->identity, b->identity) == 0;
 }
@@ -272,6 +275,34 @@ static int claim_disk(struct map_call *map, struct meta_pool *pool, struct base_
 	}
 	pthread_mutex_unlock(&pool->catalog_lock);
 	return rc;
+}
+
+/* Nothing is claimed: a removal is a call of MW too, and looks at the table of VTDs. */
+static int check_snapshot(struct meta_pool *pool, const struct meta_vtd_record *rec, struct base_error *err)
+{
+	struct base_uuid uuid;
+
+	if (base_uuid_parse(rec->identity, &uuid) < 0)
+		return base_error_set(err, -EINVAL, "%s: not the UUID of a snapshot", rec->identity);
+	if (!rec->read_only || !rec->shared)
+		return base_error_set(err, -EINVAL, "a snapshot is mapped read-only and shared, or not at all");
+	pthread_mutex_lock(&pool->catalog_lock);
+	struct meta_snapshot *snapshot = snapshot_with_uuid(pool, uuid);
+	bool found = snapshot && !snapshot->removed;
+	pthread_mutex_unlock(&pool->catalog_lock);
+	return found ? 0 : base_error_set(err, -ENOENT, "the snapshot was removed meanwhile");
+}
+
+/* Takes what is to be mapped, or says who stands against it. */
+static int claim_backing(struct map_call *map, struct meta_pool *pool, struct base_error *err)
+{
+	const struct meta_vtd_record *rec = &map->vtd->vtd;
+
+	if (rec->backing == META_BACKING_DISK)
+		return claim_disk(map, pool, err);
+	if (rec->backing == META_BACKING_SNAPSHOT)
+		return check_snapshot(pool, rec, err);
+	return check_mapped(pool, rec, rec->path, err);
 }
 
 static int choose_name(const struct meta_pool *pool, struct target *vtd, struct base_error *err)
@@ -347,8 +378,7 @@ static int map_fn(struct mw_call *call, struct db_txn *txn)
 	if (rc == 0)
 		rc = make_room(call->pool, &call->pool->vtds, call->err);
 	if (rc == 0)
-		rc = rec->backing == META_BACKING_DISK ? claim_disk(map, call->pool, call->err) :
-							 check_mapped(call->pool, rec, rec->path, call->err);
+		rc = claim_backing(map, call->pool, call->err);
 	if (rc < 0)
 		return rc;
 	rc = put_vtd(txn, map->vtd->name, rec);
@@ -483,6 +513,9 @@ static int share_fn(struct mw_call *call, struct db_txn *txn)
 	struct vtd_change *change = call->arg;
 	int rc = find_vtd(call);
 
+	if (rc == 0 && !change->shared && change->target->vtd.backing == META_BACKING_SNAPSHOT)
+		rc = base_error_set(call->err, -EINVAL,
+				    "%s has to stay shared: it maps a snapshot, which anybody may read", change->name);
 	if (rc == 0 && !change->shared)
 		rc = check_alone(call, change);
 	if (rc < 0)

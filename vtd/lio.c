@@ -76,6 +76,10 @@ static int check(const struct vtd_target *target, struct base_error *err)
 	const struct meta_adapter_record *adapter = target->adapter;
 	struct vtd_lio_port port;
 
+	if (target->snapshot)
+		return base_error_set(err, -EOPNOTSUPP,
+				      "a snapshot can't be a LUN: map it to a loop or vhost adapter, or make a clone "
+				      "of it and map that");
 	if (!target->disk)
 		return base_error_set(err, -EOPNOTSUPP,
 				      "%s: a LUN is made on disks of the pool; for a device or file outside it use "

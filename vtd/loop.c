@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The transport "loop": a disk as /dev/loopN of this host, over its file in the mount,
+ * The transport "loop": a disk or snapshot as /dev/loopN of this host, over its file in the mount,
  * with direct I/O and the disk's logical block size.
  *
  * The daemon never opens that file, nor the device: both could wait for the daemon. A
@@ -42,7 +42,8 @@ struct loop_unit {
 	char name[META_DEVICE_NAME_BYTES_MAX + 1];
 	char device[VTD_DEVICE_BYTES]; /* /dev/loopN */
 	const char *mountpoint;        /* the environment's */
-	struct meta_disk *disk;        /* the table's */
+	struct meta_disk *disk;        /* the table's, or ... */
+	struct meta_snapshot *snapshot; /* ... the table's too */
 	char sequence[24];             /* decimal; see vtd_loop_sequence() */
 	struct vtd_io_stats before; /* what the device had counted when it became ours */
 };
@@ -52,9 +53,11 @@ static void list_of(const struct vtd_env *env, char path[PATH_MAX])
 	snprintf(path, PATH_MAX, "%.4000s/%s", env->directory, VTD_LOOP_LIST_NAME);
 }
 
+/* A snapshot has nobody to be let through by. */
 static void announce(pid_t pid, void *ctx)
 {
-	meta_disk_announce(ctx, pid);
+	if (ctx)
+		meta_disk_announce(ctx, pid);
 }
 
 /* ---- sysfs -------------------------------------------------------------------------------- */
@@ -162,13 +165,22 @@ static bool adopt(const struct vtd_env *env, struct loop_unit *unit)
 	return found;
 }
 
-/* Disks may be renamed, so the path is that of now. */
+/* Disks and snapshots may be renamed, so the path is that of now. */
 static int file_of(const struct loop_unit *unit, char path[PATH_MAX], struct base_error *err)
 {
+	struct meta_snapshot_info snapshot;
 	struct meta_disk_info info;
+	int length;
 
-	meta_disk_info(unit->disk, &info);
-	if (snprintf(path, PATH_MAX, "%s/disks/%s", unit->mountpoint, info.record.name) >= PATH_MAX)
+	if (unit->snapshot) {
+		meta_snapshot_info(unit->snapshot, &snapshot);
+		length = snprintf(path, PATH_MAX, "%s/snapshots/%s/%s", unit->mountpoint, snapshot.disk_name,
+				  snapshot.name);
+	} else {
+		meta_disk_info(unit->disk, &info);
+		length = snprintf(path, PATH_MAX, "%s/disks/%s", unit->mountpoint, info.record.name);
+	}
+	if (length >= PATH_MAX)
 		return base_error_set(err, -ENAMETOOLONG, "%s: the path is too long", unit->mountpoint);
 	return 0;
 }
@@ -177,17 +189,16 @@ static int attach(const struct vtd_env *env, const struct vtd_target *target, st
 		  struct base_error *err)
 {
 	char file[PATH_MAX], list[PATH_MAX], answer[VTD_HELPER_ANSWER_BYTES], block[16];
-	const char *words[] = { "loop-attach", file, block, target->read_only ? "ro" : "rw", list, unit->name, NULL };
-	struct meta_disk_info info;
+	const char *words[] = { "loop-attach", file, block, target->read_only || target->snapshot ? "ro" : "rw",
+				list, unit->name, NULL };
 	int rc = file_of(unit, file, err);
 
 	if (rc < 0)
 		return rc;
 	list_of(env, list);
-	meta_disk_info(target->disk, &info);
-	snprintf(block, sizeof(block), "%u", info.record.logical_block_bytes);
+	snprintf(block, sizeof(block), "%u", target->logical_block_bytes);
 	rc = vtd_run_helper(words, announce, target->disk, answer, err);
-	meta_disk_announce(target->disk, 0); /* if it was not used */
+	announce(0, target->disk); /* if it was not used */
 	if (rc < 0)
 		return rc;
 	snprintf(unit->device, sizeof(unit->device), "%.100s", answer);
@@ -199,7 +210,7 @@ static int attach(const struct vtd_env *env, const struct vtd_target *target, st
 static int loop_start(const struct vtd_env *env, const struct vtd_target *target, void **ret_unit,
 		      struct base_error *err)
 {
-	if (!target->disk)
+	if (!target->disk && !target->snapshot)
 		return base_error_set(err, -EOPNOTSUPP,
 				      "%s: a loop device is made on disks of the pool; for a device or file outside it "
 				      "use losetup, or a vhost adapter",
@@ -210,6 +221,7 @@ static int loop_start(const struct vtd_env *env, const struct vtd_target *target
 	snprintf(unit->name, sizeof(unit->name), "%s", target->name);
 	unit->mountpoint = env->mountpoint;
 	unit->disk = target->disk;
+	unit->snapshot = target->snapshot;
 	if (env->taken_over && adopt(env, unit)) {
 		read_stats(unit, &unit->before);
 		*ret_unit = unit;
@@ -247,7 +259,7 @@ static int loop_stop(void *ctx, bool force, struct base_error *err)
 	char answer[VTD_HELPER_ANSWER_BYTES];
 	const char *words[] = { "loop-detach", unit->device, unit->sequence, force ? "force" : "gently", NULL };
 	struct base_error why = { 0 };
-	unsigned files = meta_disk_files(unit->disk);
+	unsigned files = unit->disk ? meta_disk_files(unit->disk) : 0;
 	int rc = vtd_run_helper(words, NULL, NULL, answer, &why);
 
 	if (rc < 0 && !force) {

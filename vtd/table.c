@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/uuid.h"
 #include "vtd/loop.h"
 
 struct item {
@@ -37,7 +38,8 @@ struct item {
 	char name[META_DEVICE_NAME_BYTES_MAX + 1];
 	const struct vtd_transport_ops *ops;
 	void *unit;             /* lock; NULL: not served */
-	struct meta_disk *disk; /* a reference while there is a unit; NULL: none of the pool */
+	struct meta_disk *disk; /* a reference while there is a unit; NULL: something else is mapped */
+	struct meta_snapshot *snapshot; /* the same */
 	char *reason;           /* lock; when there is no unit */
 };
 
@@ -114,6 +116,52 @@ static void set_unit(struct vtd_table *table, struct item *item, void *unit, con
 
 /* ---- starting and stopping one ------------------------------------------------------------ */
 
+static int take_disk(struct vtd_table *table, struct item *item, const struct meta_vtd_record *rec,
+		     struct vtd_target *target, struct base_error *err)
+{
+	struct meta_disk_info info;
+
+	item->disk = meta_disk_get_by_number(table->env.meta, rec->disk);
+	if (!item->disk)
+		return base_error_set(err, -ENOENT, "its disk is gone; `bdfs check` says more");
+	meta_disk_info(item->disk, &info);
+	target->disk = item->disk;
+	target->logical_block_bytes = info.record.logical_block_bytes;
+	return 0;
+}
+
+static int take_snapshot(struct vtd_table *table, struct item *item, const struct meta_vtd_record *rec,
+			 struct vtd_target *target, struct base_error *err)
+{
+	struct meta_snapshot_info info;
+	struct meta_disk_info disk_info;
+	struct base_uuid uuid;
+
+	if (base_uuid_parse(rec->identity, &uuid) == 0)
+		item->snapshot = meta_snapshot_get_by_uuid(table->env.meta, uuid);
+	if (!item->snapshot)
+		return base_error_set(err, -ENOENT, "its snapshot is gone; `bdfs check` says more");
+	meta_snapshot_info(item->snapshot, &info);
+	struct meta_disk *disk = meta_disk_get_by_number(table->env.meta, info.disk);
+	if (!disk)
+		return base_error_set(err, -ENOENT, "the disk of its snapshot is gone; `bdfs check` says more");
+	meta_disk_info(disk, &disk_info);
+	meta_disk_put(disk);
+	target->snapshot = item->snapshot;
+	target->logical_block_bytes = disk_info.record.logical_block_bytes;
+	return 0;
+}
+
+static void put_backing(struct item *item)
+{
+	if (item->disk)
+		meta_disk_put(item->disk);
+	if (item->snapshot)
+		meta_snapshot_put(item->snapshot);
+	item->disk = NULL;
+	item->snapshot = NULL;
+}
+
 static int start_unit(struct vtd_table *table, struct item *item, const struct meta_vtd_info *vtd, void **ret_unit,
 		      struct base_error *err)
 {
@@ -133,17 +181,14 @@ static int start_unit(struct vtd_table *table, struct item *item, const struct m
 	if (!item->ops)
 		return base_error_set(err, -EOPNOTSUPP, "the transport %s is not in this release",
 				      meta_transport_to_text(adapter.record.transport));
-	if (vtd->record.backing == META_BACKING_DISK) {
-		item->disk = meta_disk_get_by_number(table->env.meta, vtd->record.disk);
-		if (!item->disk)
-			return base_error_set(err, -ENOENT, "its disk is gone; `bdfs check` says more");
-	}
-	target.disk = item->disk;
-	rc = item->ops->start(&table->env, &target, ret_unit, err);
-	if (rc < 0 && item->disk) {
-		meta_disk_put(item->disk);
-		item->disk = NULL;
-	}
+	if (vtd->record.backing == META_BACKING_DISK)
+		rc = take_disk(table, item, &vtd->record, &target, err);
+	else if (vtd->record.backing == META_BACKING_SNAPSHOT)
+		rc = take_snapshot(table, item, &vtd->record, &target, err);
+	if (rc == 0)
+		rc = item->ops->start(&table->env, &target, ret_unit, err);
+	if (rc < 0)
+		put_backing(item);
 	return rc;
 }
 
@@ -179,9 +224,7 @@ static int stop(struct vtd_table *table, struct item *item, bool force, struct b
 		return base_error_wrap(err, "%s", item->name);
 	}
 	set_unit(table, item, NULL, "it was stopped");
-	if (item->disk)
-		meta_disk_put(item->disk);
-	item->disk = NULL;
+	put_backing(item);
 	return 0;
 }
 

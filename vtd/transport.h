@@ -11,6 +11,7 @@
 #ifndef VTD_TRANSPORT_H
 #define VTD_TRANSPORT_H
 
+#include "meta/snapshot.h"
 #include "meta/targets.h"
 #include "vtd/vhost.h"
 
@@ -24,13 +25,16 @@ struct vtd_env {
 	bool read_only; /* everything is served read-only, whatever its record says */
 };
 
-/* What is to be served. The pointers are good during start only, but for disk: that is the table's until stop. */
+/* What is to be served. The pointers are good during start only, but for disk and
+ * snapshot: those are the table's until stop. */
 struct vtd_target {
 	const char *name; /* of the VTD */
 	const struct meta_vtd_record *vtd;
 	const char *adapter_name;
 	const struct meta_adapter_record *adapter;
-	struct meta_disk *disk; /* NULL: a device or file outside the pool */
+	struct meta_disk *disk;		/* or ... */
+	struct meta_snapshot *snapshot; /* ... this; both NULL: a device or file outside the pool */
+	unsigned logical_block_bytes;	/* of disk, or of the disk that snapshot is of; else 0 */
 	bool read_only;
 };
 

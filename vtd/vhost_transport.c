@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The transport "vhost-user": a disk of the pool, or a raw device or file, at a socket of its own, for one guest
- * (vtd/vhost.h is the server).
+ * The transport "vhost-user": a disk or snapshot of the pool, or a raw device or file, at a socket of its own, for
+ * one guest (vtd/vhost.h is the server).
  *
  * The sockets of an adapter lie in its directory, PHYSLOC, named by LUN: L1, L2 ... So
  * what a guest's configuration says stays right when a disk is unmapped and another one
  * takes its place. Directories that are missing are made, as far as they lie below one
  * that is there; /run is empty after a restart of the machine.
  *
- * A unit opens the disk (ioc_disk_open, ioc_raw_open) from start to stop. Rings are spread over the
+ * A unit opens the disk (ioc_disk_open, ioc_snapshot_open, ioc_raw_open) from start to stop. Rings are spread over the
  * queue threads from another one on for each unit.
  *
  * Failure modes: a directory that can't be made, a socket somebody else listens on, a raw device that is gone or
@@ -27,13 +27,14 @@
 #include "base/checksum.h"
 #include "iocore/pool.h"
 #include "iocore/raw.h"
+#include "iocore/snapshot.h"
 #include "vtd/adapters.h"
 #include "vtd/transport.h"
 
 struct vhost_unit {
 	char socket[META_PHYSLOC_BYTES_MAX + 1];
 	struct ioc_bd *bd;
-	bool is_raw;
+	bool is_raw, is_snapshot;
 	struct vtd_vhost *vhost;
 };
 
@@ -81,6 +82,18 @@ static void describe_disk(const struct vtd_target *target, struct vtd_vhost_args
 	vtd_vhost_id(info.record.uuid, args->id);
 }
 
+/* What the id tells apart inside a guest: a snapshot is not its disk. */
+static void describe_snapshot(const struct vtd_target *target, struct vtd_vhost_args *args)
+{
+	struct meta_snapshot_info info;
+
+	meta_snapshot_info(target->snapshot, &info);
+	args->size_bytes = info.size_bytes;
+	args->logical_block_bytes = target->logical_block_bytes;
+	args->read_only = true;
+	vtd_vhost_id(info.uuid, args->id);
+}
+
 static void describe_raw(const struct vtd_target *target, const struct ioc_bd *bd, struct vtd_vhost_args *args)
 {
 	struct ioc_raw_info info;
@@ -122,9 +135,12 @@ static int open_raw(const struct vtd_env *env, const struct vtd_target *target, 
 static int open_bd(const struct vtd_env *env, const struct vtd_target *target, struct vhost_unit *unit,
 		   struct base_error *err)
 {
-	unit->is_raw = !target->disk;
+	unit->is_snapshot = target->snapshot;
+	unit->is_raw = !target->disk && !target->snapshot;
 	if (unit->is_raw)
 		return open_raw(env, target, &unit->bd, err);
+	if (unit->is_snapshot)
+		return ioc_snapshot_open(env->ioc, target->snapshot, &unit->bd, err);
 	return ioc_disk_open(env->ioc, target->disk, &unit->bd, err);
 }
 
@@ -132,6 +148,8 @@ static void close_bd(struct vhost_unit *unit)
 {
 	if (unit->is_raw)
 		ioc_raw_close(unit->bd);
+	else if (unit->is_snapshot)
+		ioc_snapshot_close(unit->bd);
 	else
 		ioc_disk_close(unit->bd);
 }
@@ -205,6 +223,8 @@ static int listen_on(const struct vtd_env *env, const struct vtd_target *target,
 
 	if (unit->is_raw)
 		describe_raw(target, unit->bd, &args);
+	else if (unit->is_snapshot)
+		describe_snapshot(target, &args);
 	else
 		describe_disk(target, &args);
 	int rc = choose_access(&args, err);

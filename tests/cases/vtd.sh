@@ -8,7 +8,7 @@ export BDFS_RUN_DIR=$SCRATCH/run
 # The loop devices that hold a file of this case; taken away at its end whatever it did.
 vtd_loops()
 {
-	losetup -n -O NAME,BACK-FILE | awk -v file="$MNT/disks/" 'index($2, file) == 1 { print $1 }'
+	losetup -n -O NAME,BACK-FILE | awk -v file="$MNT/" 'index($2, file) == 1 { print $1 }'
 }
 
 vtd_down()

@@ -27,6 +27,13 @@ static const uint8_t golden_raw[] = {
 	'/', 'd', 'e', 'v', '/', 's', 'd', 'b', 0x06, 0x00, 's', 'e', 'r', ' ', 'X', '1', 0x00, 0x01,
 	0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
 };
+static const uint8_t golden_snapshot[] = {
+	0x01, 0x04, 0x00, 'l', 'o', 'o', 'p', 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x81,
+	0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 36, 0x00,
+	'0', '0', '1', '1', '2', '2', '3', '3', '-', '4', '4', '5', '5', '-', '4', '6', '7', '7', '-',
+	'8', '8', '9', '9', '-', 'a', 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'e', 'e', 'f', 'f', 0x01, 0x01,
+	0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
+};
 /* clang-format on */
 
 static int recode_adapter(const uint8_t *b, size_t n, uint8_t *out, size_t *out_n)
@@ -56,6 +63,7 @@ static const struct kind {
 	{ "adapter", golden_adapter, sizeof(golden_adapter), recode_adapter },
 	{ "vtd", golden_vtd, sizeof(golden_vtd), recode_vtd },
 	{ "vtd of a device", golden_raw, sizeof(golden_raw), recode_vtd },
+	{ "vtd of a snapshot", golden_snapshot, sizeof(golden_snapshot), recode_vtd },
 };
 
 Test(meta_records_target, golden_bytes_decode_to_their_fields)
@@ -135,6 +143,27 @@ Test(meta_records_target, decode_refuses_each_field_out_of_its_range)
 		cr_assert_neq(in[patches[i].at], patches[i].byte, "%s changes nothing", patches[i].why);
 		in[patches[i].at] = patches[i].byte;
 		cr_expect_eq(kind->recode(in, kind->bytes, out, &n), -EBADMSG, "%s", patches[i].why);
+	}
+}
+
+Test(meta_records_target, a_snapshot_is_named_by_its_uuid_and_mapped_read_only_and_shared_or_not_at_all)
+{
+	const size_t read_only = sizeof(golden_snapshot) - 10, text = 28;
+	uint8_t bytes[sizeof(golden_snapshot)];
+	struct meta_vtd_record vtd;
+
+	cr_assert_eq(meta_vtd_decode(golden_snapshot, sizeof(golden_snapshot), &vtd), 0);
+	cr_expect_eq(vtd.backing, META_BACKING_SNAPSHOT);
+	cr_expect_str_eq(vtd.identity, "00112233-4455-4677-8899-aabbccddeeff");
+	cr_expect(vtd.read_only && vtd.shared && vtd.disk == 0 && vtd.path[0] == '\0');
+	static const struct {
+		size_t at;
+		uint8_t value;
+	} bad[] = { { read_only, 0 }, { read_only + 1, 0 }, { text, 'x' }, { text + 35, 'F' }, { 16, 1 }, { 15, 4 } };
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		memcpy(bytes, golden_snapshot, sizeof(bytes));
+		bytes[bad[i].at] = bad[i].value;
+		cr_expect_eq(meta_vtd_decode(bytes, sizeof(bytes), &vtd), -EBADMSG, "byte %zu", bad[i].at);
 	}
 }
 

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/uuid.h"
+#include "meta/snapshot.h"
 #include "meta/targets.h"
 #include "tests/unit/meta/check_rig.h"
 
@@ -371,5 +373,102 @@ Test(meta_targets, check_finds_a_vtd_that_hangs_in_the_air_and_one_too_many)
 	rig_del(DB_VTD, db_key_bytes("vtscsi1", 7));
 	cr_assert_eq(rig_check_dir(), 0);
 	cr_expect(rig_found_nothing());
+	pool = rig_open(true);
+}
+
+/* ---- snapshots ---------------------------------------------------------------------------- */
+
+static struct meta_snapshot *snapshot_named(const char *disk_name, const char *name)
+{
+	struct meta_disk *disk = disk_named(disk_name);
+	struct meta_snapshot *snapshot = meta_snapshot_get_by_name(disk, name);
+
+	meta_disk_put(disk);
+	cr_assert_not_null(snapshot);
+	return snapshot;
+}
+
+static struct meta_vtd_spec spec_of_snapshot(struct meta_snapshot *snapshot, const char *adapter)
+{
+	struct meta_vtd_spec spec = spec_of("a", adapter, true);
+	struct meta_snapshot_info info;
+	char uuid[BASE_UUID_TEXT_BYTES];
+
+	meta_snapshot_info(snapshot, &info);
+	spec.record.disk = 0;
+	spec.record.backing = META_BACKING_SNAPSHOT;
+	spec.record.read_only = true;
+	strcpy(spec.record.identity, base_uuid_to_text(info.uuid, uuid));
+	return spec;
+}
+
+Test(meta_targets, a_mapped_snapshot_keeps_its_place_and_its_vtds_through_renames_and_restarts)
+{
+	struct meta_disk *disk;
+	struct meta_snapshot *snapshot;
+	struct meta_snapshot_info info;
+	struct meta_vtd_info vtd;
+
+	rig_snapshot(pool, "a", "s");
+	rig_snapshot(pool, "a", "t");
+	snapshot = snapshot_named("a", "s");
+	struct meta_vtd_spec spec = spec_of_snapshot(snapshot, "vhost0");
+	cr_assert_eq(meta_vtd_create(pool, &spec, &vtd, &err), 0, "%s", err.text);
+	cr_expect_eq(meta_vtd_create(pool, &spec, &vtd, &err), 0, "readers are in nobody's way");
+	cr_expect_eq(map("a", "vhost0", false, &vtd), 0, "the head is another thing");
+	cr_expect_eq(meta_vtd_remove(pool, vtd.name, &err), 0);
+	cr_expect_eq(meta_vtd_set_shared(pool, "vtscsi0", false, 0, &err), -EINVAL);
+	spec.record.read_only = false;
+	cr_expect_eq(meta_vtd_create(pool, &spec, &vtd, &err), -EINVAL);
+	cr_expect_eq(meta_snapshot_rename(snapshot, "u", &err), 0);
+	meta_snapshot_put(snapshot);
+	disk = disk_named("a");
+	cr_expect_eq(meta_disk_rename(disk, "z", &err), 0);
+	meta_disk_put(disk);
+
+	reopen();
+	snapshot = snapshot_named("z", "u");
+	meta_snapshot_info(snapshot, &info);
+	cr_expect(meta_vtd_next_of_snapshot(pool, info.uuid, "", &vtd));
+	cr_expect_str_eq(vtd.name, "vtscsi0");
+	cr_expect(meta_vtd_next_of_snapshot(pool, info.uuid, "vtscsi0", &vtd));
+	cr_expect_not(meta_vtd_next_of_snapshot(pool, info.uuid, "vtscsi1", &vtd));
+	disk = disk_named("z");
+	cr_expect_eq(meta_snapshot_remove(snapshot, &err), -EBUSY);
+	cr_expect(says("vtscsi0 on vhost0"));
+	cr_expect_eq(meta_disk_rollback(disk, snapshot, &err), -EBUSY);
+	cr_expect(says("vtscsi0 on vhost0"));
+	cr_expect_eq(meta_disk_remove_with_snapshots(disk, &err), -EBUSY);
+	cr_expect(says("vtscsi0 on vhost0"));
+
+	struct meta_snapshot *other = snapshot_named("z", "t");
+	cr_expect_eq(meta_snapshot_remove(other, &err), 0, "one that is not mapped goes, and its layer is folded");
+	meta_snapshot_put(other);
+	cr_assert_eq(meta_vtd_remove(pool, "vtscsi0", &err), 0);
+	cr_expect_eq(meta_snapshot_remove(snapshot, &err), -EBUSY, "one of two is left");
+	cr_assert_eq(meta_vtd_remove(pool, "vtscsi1", &err), 0);
+	spec.record.read_only = true;
+	cr_expect_eq(meta_snapshot_remove(snapshot, &err), 0, "%s", err.text);
+	cr_expect_eq(meta_vtd_create(pool, &spec, &vtd, &err), -ENOENT);
+	meta_snapshot_put(snapshot);
+	meta_disk_put(disk);
+	reopen();
+}
+
+Test(meta_targets, check_finds_a_vtd_whose_snapshot_is_not_there)
+{
+	struct meta_snapshot *snapshot;
+	struct meta_vtd_info vtd;
+
+	rig_snapshot(pool, "a", "s");
+	snapshot = snapshot_named("a", "s");
+	struct meta_vtd_spec spec = spec_of_snapshot(snapshot, "vhost0");
+	cr_assert_eq(meta_vtd_create(pool, &spec, &vtd, &err), 0, "%s", err.text);
+	meta_snapshot_put(snapshot);
+	reopen();
+	rig_close(pool);
+	strcpy(vtd.record.identity, "00112233-4455-4677-8899-aabbccddeeff");
+	plant_vtd("vtscsi0", &vtd.record);
+	expect_only(META_CHECK_VTD_WITHOUT_BD);
 	pool = rig_open(true);
 }
