@@ -8,6 +8,8 @@
 #ifndef FS_DECODE_H
 #define FS_DECODE_H
 
+#include <sys/types.h>
+
 #include "base/error.h"
 #include "base/types.h"
 

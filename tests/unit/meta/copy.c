@@ -41,6 +41,8 @@ static int import(void)
 
 	cr_assert_eq(rc, 0, "%s", rig_error.text);
 	rc = meta_import(&args, &report, &rig_error);
+	free(report.names);
+	report.names = NULL;
 	meta_pv_real.close(NULL, &pv.handle);
 	return rc;
 }
