@@ -221,7 +221,7 @@ static void damage_leaf_behind_the_end(void)
 	resize("a", MIB);
 }
 
-Test(meta_snapshots, a_rollback_does_not_wait_for_a_trim_that_was_given_up, .timeout = 20)
+Test(meta_snapshots, a_rollback_does_not_wait_for_a_trim_that_was_given_up)
 {
 	damage_leaf_behind_the_end();
 	struct meta_disk *disk = meta_disk_get_by_name(meta, "a");
@@ -234,7 +234,7 @@ Test(meta_snapshots, a_rollback_does_not_wait_for_a_trim_that_was_given_up, .tim
 	close_both();
 }
 
-Test(meta_snapshots, nor_does_a_disk_that_takes_over_another, .timeout = 20)
+Test(meta_snapshots, nor_does_a_disk_that_takes_over_another)
 {
 	struct meta_disk_spec spec = { .name = "from" };
 
