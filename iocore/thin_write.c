@@ -130,6 +130,7 @@ static void fill_block(struct ioc_request *req, uint64_t block_byte, struct pchu
 	meta_entry entry = req->thin.entries[i];
 	char *memory = req->thin.bounce->memory + (block_byte - req->thin.bounce_offset);
 
+	assert(block_byte >= req->thin.bounce_offset);
 	struct pchunk from = meta_entry_valid(entry) >> block & 1 ? meta_entry_chunk(entry) : below;
 
 	if (from.n != 0)
@@ -170,8 +171,11 @@ static void to_device(struct ioc_request *req)
 	uint64_t end = slice_end(req);
 	if (req->thin.needs.head)
 		req->thin.slice_offset = round_down_to(req->thin.slice_offset, BLOCK_BYTES);
-	if (req->thin.needs.tail)
+	if (req->thin.needs.tail) {
 		end = round_up_to(end, BLOCK_BYTES);
+		/* All of that block, also where the write begins in it, on a sector. */
+		req->thin.slice_offset = MIN(req->thin.slice_offset, end - BLOCK_BYTES);
+	}
 	req->thin.slice_bytes = end - req->thin.slice_offset;
 	req->thin.bounce_offset = req->thin.slice_offset;
 	if (bounce_get(req, req->thin.slice_bytes, bounced))
